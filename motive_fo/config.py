@@ -1,0 +1,226 @@
+"""Every setting of the product, one place each: default, unit, reason.
+
+Command-line options, operator forms, configuration files and run records are made from these classes, so they cannot drift
+apart. The classes check their values when they are made; ``load`` reads a whole run from YAML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from motive_fo.clips.spec import ClipSpec, Crop
+from motive_fo.errors import ConfigError
+from motive_fo.models.card import ModelCard
+
+_STRICT = ConfigDict(extra="forbid")
+
+MaskSide = Literal["both", "query", "train", "none"]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ClipConfig:
+    """Which frames and pixels of each video are used. What is left open is the model's own default."""
+
+    start: Annotated[float, Field(ge=0, description="first instant used, in seconds from the first frame")] = 0.0
+    fps: Annotated[float | None, Field(gt=0, le=1000, description="frames per second of the clip; the model's own where open")] = None
+    frames: Annotated[int | None, Field(ge=2, description="number of frames; must fit the model's rule, the model's own where open")] = None
+    height: Annotated[int | None, Field(ge=1, description="rows after scaling and cropping, in pixels; the model's own where open")] = None
+    width: Annotated[int | None, Field(ge=1, description="columns after scaling and cropping, in pixels; the model's own where open")] = None
+    crop: Annotated[
+        Crop, Field(description="center: scale to cover, cut evenly; none: scale rows and columns apart")
+    ] = "center"
+    decoder: Annotated[
+        Literal["auto", "pyav", "decord"], Field(description="auto is PyAV, right for every file; decord refuses files it would misread")
+    ] = "auto"
+
+    def resolve(self, card: ModelCard) -> ClipSpec:
+        """The clip specification for a model. Raises ``ConfigError`` where the two do not fit."""
+        default = card.default_clip
+        spec = ClipSpec(
+            start=self.start,
+            fps=self.fps or default.fps,
+            frames=self.frames or default.frames,
+            height=self.height or default.height,
+            width=self.width or default.width,
+            crop=self.crop,
+        )
+        card.check(spec)
+        return spec
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FlowConfig:
+    """How motion is estimated."""
+
+    estimator: Annotated[Literal["dis"], Field(description="motion estimator; dis: OpenCV's DIS optical flow")] = "dis"
+    reading: Annotated[
+        Literal["step", "anchor"],
+        Field(description="step: since the previous frame; anchor: since the first frame (point trackers)"),
+    ] = "step"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MotionConfig:
+    """How displacement becomes a mask and a description."""
+
+    static_floor: Annotated[
+        float,
+        Field(ge=0, description="a clip whose strongest motion stays below this is static, in pixels per frame"),
+    ] = 0.05
+    pooling: Annotated[
+        Literal["area", "bilinear"],
+        Field(description="pixels to latent cells: area averages all of them; bilinear reads four (the paper's)"),
+    ] = "area"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AttributionConfig:
+    """Which gradients are taken and how they are projected."""
+
+    model: Annotated[str, Field(min_length=1, description="attributed video model; tiny is embedded")] = "tiny"
+    timesteps: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1000)], ...],
+        Field(min_length=1, description="positions in the noise schedule, 0 (clean) to 1000 (noise)"),
+    ] = (750.748,)  # Paper: t_fix = 751, index 500 of the shift-3 schedule
+    noises: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(min_length=1, description="seeds of the noise shared by all clips; one gradient for each timestep and seed"),
+    ] = (0,)
+    projection: Annotated[
+        Literal["fastfood", "gaussian", "identity"],
+        Field(description="map from gradient to sketch; gaussian and identity are slow oracles for small models"),
+    ] = "fastfood"
+    dimension: Annotated[int, Field(ge=1, description="numbers in a sketch; a power of two for fastfood")] = 512
+    block: Annotated[int, Field(ge=1, description="gradient elements per Walsh-Hadamard block, a power of two")] = 4096
+    seed: Annotated[int, Field(ge=0, description="seed of the projection")] = 0
+    device: Annotated[str, Field(description="auto, cpu, cuda or cuda:N")] = "auto"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class InfluenceConfig:
+    """How sketches become influence."""
+
+    mask_side: Annotated[
+        MaskSide,
+        Field(description="whose gradients carry the motion mask; both is the paper's"),
+    ] = "both"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SelectionConfig:
+    """Which clips are kept."""
+
+    budget: Annotated[float, Field(gt=0, le=1, description="share of the scored clips that is selected")] = 0.1
+    vote_share: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="each query votes for this share of the clips; the budget where left open"),
+    ] = None
+    by: Annotated[
+        Literal["votes", "rank"],
+        Field(description="votes: most votes first; rank: highest mean percentile rank first"),
+    ] = "votes"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ExportConfig:
+    """How a selection is written for a trainer."""
+
+    layout: Annotated[Literal["diffsynth"], Field(description="trainer whose layout is written")] = "diffsynth"
+    media: Annotated[
+        Literal["symlink", "copy"], Field(description="symlink takes no space; copy stands alone")
+    ] = "symlink"
+    overwrite: Annotated[bool, Field(description="replace what is in the folder")] = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """A whole run, from a folder of clips to an export."""
+
+    dataset: Annotated[str, Field(min_length=1, description="name of the FiftyOne dataset")]
+    run: Annotated[str, Field(description="name of the run: its field group, its views, its record")] = "motive"
+    videos: Annotated[
+        str | None, Field(description="folder of clips, or a csv/jsonl with paths and captions; imported first")
+    ] = None
+    queries: Annotated[
+        str | None, Field(description="the same for the query clips, which show the motion that is wanted")
+    ] = None
+    train: Annotated[str | None, Field(description="tag or saved view of the training clips; tag 'train' if open")] = None
+    query: Annotated[
+        str | None,
+        Field(description="tag, saved view or second dataset of the query clips; tag 'query' if open"),
+    ] = None
+    export_to: Annotated[str | None, Field(description="folder for the selected clips; none is written if open")] = None
+    store: Annotated[str | None, Field(description="where sketches are kept; the data folder of motive if open")] = None
+    clip: ClipConfig = ClipConfig()
+    flow: FlowConfig = FlowConfig()
+    motion: MotionConfig = MotionConfig()
+    attribution: AttributionConfig = AttributionConfig()
+    influence: InfluenceConfig = InfluenceConfig()
+    selection: SelectionConfig = SelectionConfig()
+    export: ExportConfig = ExportConfig()
+
+
+def parse(data: object) -> RunConfig:
+    """A run from plain data. Raises ``ConfigError`` naming every setting that is wrong, in one line."""
+    try:
+        return TypeAdapter(RunConfig).validate_python(data)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+def load(path: str | Path) -> RunConfig:
+    """A run from a YAML file. Relative paths in it are relative to the file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds a setting that is unknown or wrong.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold settings such as 'dataset: NAME', one per line")
+    for key in ("videos", "queries", "export_to", "store"):
+        if isinstance(data.get(key), str):
+            data[key] = str(path.parent / Path(data[key]).expanduser())
+    return parse(data)
+
+
+def plain(config: object) -> dict[str, Any]:
+    """A settings object as JSON-ready data."""
+    data: dict[str, Any] = asdict(config)  # type: ignore[call-overload]
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
+
+
+def plain_hint(hint: Any) -> Any:
+    """A setting's type without its annotation and without None: what a form or a command line asks for."""
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, UnionType):
+        return plain_hint(next(part for part in get_args(hint) if part is not type(None)))
+    return hint
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as one line: setting, what is wrong, what was given."""
+    parts = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "configuration"
+        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            parts.append(f"{name}: no such setting")
+        elif item["type"] in ("missing", "missing_argument"):
+            parts.append(f"{name}: missing")
+        else:
+            parts.append(f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
+    return "; ".join(parts)
