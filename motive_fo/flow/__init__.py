@@ -1,0 +1,1 @@
+"""Motion estimators: frames of a clip -> dense displacement per frame."""

@@ -1,0 +1,1 @@
+"""Attributed video diffusion models behind one protocol."""

@@ -1,0 +1,85 @@
+"""The protocol of an attributed video diffusion model.
+
+Everything that differs between models hides behind it: the autoencoder and its strides, the text encoder, the noising and
+target of the objective, the layout of the latents and what counts as "the DiT". One shape covers flow matching
+(Wan, LTX, HunyuanVideo: target ``e - x0``), its mirror (Mochi), v-prediction (CogVideoX, frames before channels) and packed
+token layouts (LTX), because a latent is opaque to the caller: it is drawn, noised, predicted and compared only in the
+model's own layout, and a mask is brought there by ``arrange_mask``.
+
+Shapes: F latent frames, h w latent cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from motive_fo.clips.spec import ClipSpec
+from motive_fo.models.card import ModelCard
+
+
+class Noised(NamedTuple):
+    """One training example of the diffusion objective, in the model's own latent layout, batch axis first (1).
+
+    Attributes:
+        x_t: noised latent.
+        target: what the network should predict from it.
+        timestep: the conditioning value the network takes for this level, float32 (bfloat16 rounds 750.75 to 752).
+    """
+
+    x_t: torch.Tensor
+    target: torch.Tensor
+    timestep: torch.Tensor
+
+
+class VideoModel(Protocol):
+    """A video diffusion model whose training loss is to be attributed."""
+
+    @property
+    def card(self) -> ModelCard:
+        """Geometry and defaults, known without the weights."""
+        ...
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The denoiser ("the DiT"): all of its parameters are attributed, nothing else is."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """Name, objective and weight hash. Part of the store's identity."""
+        ...
+
+    def encode_frames(self, frames_THW3: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """Clean latent x0 of one clip, in the model's layout, without gradient. Deterministic (mode, not a sample)."""
+        ...
+
+    def encode_caption(self, caption: str) -> Any:
+        """Conditioning of one caption, without gradient; only ``predict`` looks inside."""
+        ...
+
+    def latent_shape(self, spec: ClipSpec) -> tuple[int, ...]:
+        """Shape of ``encode_frames``'s result for clips of this specification: the shape noise is drawn in."""
+        ...
+
+    def noise(self, x0: torch.Tensor, e: torch.Tensor, timestep: float) -> Noised:
+        """Noising, target and network timestep of this model's objective.
+
+        Args:
+            timestep: position in the model's training schedule, 0 (clean) to 1000 (noise).
+        """
+        ...
+
+    def predict(self, x_t: torch.Tensor, timestep: torch.Tensor, condition: Any) -> torch.Tensor:
+        """The network's prediction, in the target's layout. Gradients flow to ``network``'s parameters."""
+        ...
+
+    def arrange_mask(self, mask_Fhw: torch.Tensor) -> torch.Tensor:
+        """The mask in a shape that broadcasts against the prediction (BCFhw, BFChw, packed tokens, ...)."""
+        ...
