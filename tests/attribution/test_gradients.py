@@ -1,0 +1,184 @@
+"""Sketches of a real small model against plain autograd."""
+
+import numpy as np
+import pytest
+import torch
+
+from motive_fo.attribution.gradients import MASKED, UNMASKED, attributed_parameters, clip_sketches, streaming
+from motive_fo.attribution.loss import shared_noise
+from motive_fo.attribution.projection import FastfoodProjection, IdentityProjection
+from motive_fo.errors import ClipError, MotiveError
+from motive_fo.influence.cosine import cosine_scores
+from motive_fo.models.tiny.model import TinyModel
+
+T, SEED = (750.748,), (0,)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TinyModel.random(3)
+
+
+@pytest.fixture(scope="module")
+def example(model):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (17, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        x0, condition = model.encode_frames(frames), model.encode_caption("a ball rolls over grass")
+    return x0, condition, rng.random((5, 8, 8)).astype(np.float32)
+
+
+def _parameters(model):
+    return sum(p.numel() for _, p in attributed_parameters(model.network))
+
+
+def _plain_gradient(model, example, mask):
+    """The gradient by autograd alone, nothing streamed, in name order."""
+    x0, condition, _ = example
+    noised = model.noise(x0, shared_noise(tuple(x0.shape), 0), T[0])
+    prediction = model.predict(noised.x_t, noised.timestep, condition)
+    error = (prediction - noised.target).square()
+    loss = error.mean() if mask is None else (error * model.arrange_mask(torch.from_numpy(mask))).mean()
+    parameters = attributed_parameters(model.network)
+    gradients = torch.autograd.grad(loss, [p for _, p in parameters], allow_unused=True)
+    return torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for (_, p), g in zip(parameters, gradients, strict=True)])
+
+
+def _sketch(model, example, projection, mask="given", timesteps=T, noises=SEED):
+    x0, condition, weights = example
+    with streaming(model.network, projection) as backward:
+        chosen = weights if isinstance(mask, str) else mask
+        return clip_sketches(model, backward, x0, condition, chosen, timesteps, noises)
+
+
+def test_the_streamed_gradient_is_autograds(model, example):
+    sketches = _sketch(model, example, IdentityProjection(_parameters(model)))
+    for side, mask in ((UNMASKED, None), (MASKED, example[2])):
+        exact = _plain_gradient(model, example, mask)
+        torch.testing.assert_close(torch.from_numpy(sketches.sketch_S2D[0, side]), exact, rtol=1e-4, atol=1e-7)
+        assert np.isclose(sketches.norm_S2[0, side], float(exact.norm()), rtol=1e-4)
+
+
+def test_streaming_equals_all_at_once(model, example):
+    projection = FastfoodProjection()
+    sketches = _sketch(model, example, projection)
+    exact = _plain_gradient(model, example, None)
+    parts, at = {}, 0
+    for name, parameter in attributed_parameters(model.network):
+        parts[name] = projection.project(name, exact[at : at + parameter.numel()].view_as(parameter))
+        at += parameter.numel()
+    assert np.array_equal(sketches.sketch_S2D[0, UNMASKED], projection.combine(parts).numpy())
+
+
+def test_a_mask_of_ones_gives_the_unmasked_sketch(model, example):
+    sketches = _sketch(model, example, FastfoodProjection(), np.ones((5, 8, 8), np.float32))
+    np.testing.assert_allclose(sketches.sketch_S2D[0, MASKED], sketches.sketch_S2D[0, UNMASKED], rtol=1e-5, atol=1e-7)
+
+
+def test_a_scaled_mask_changes_no_cosine(model, example):
+    """1/F, the mask's max-scaling, a loss weight: a positive constant per clip is invisible to a cosine."""
+    projection = FastfoodProjection()
+    one = _sketch(model, example, projection).sketch_S2D[None, :, MASKED]
+    five = _sketch(model, example, projection, example[2] / 5).sketch_S2D[None, :, MASKED]
+    assert abs(float(cosine_scores(one, five)[0, 0]) - 1) < 1e-6
+    other = _sketch(model, example, projection, 1 - example[2]).sketch_S2D[None, :, MASKED]
+    assert abs(float(cosine_scores(one, other)[0, 0]) - float(cosine_scores(five, other)[0, 0])) < 1e-5
+
+
+def test_self_influence_is_one(model, example):
+    sketch = _sketch(model, example, FastfoodProjection()).sketch_S2D[None]
+    for side in (UNMASKED, MASKED):
+        assert cosine_scores(sketch[:, :, side], sketch[:, :, side])[0, 0] == pytest.approx(1, abs=1e-7)
+
+
+def test_a_sketch_is_the_same_after_any_other_clip(model, example):
+    projection = FastfoodProjection()
+    first = _sketch(model, example, projection)
+    x0, condition, mask = example
+    with streaming(model.network, projection) as backward:
+        clip_sketches(model, backward, x0.flip(2), condition, mask, T, SEED)
+        again = clip_sketches(model, backward, x0, condition, mask, T, SEED)
+    assert np.array_equal(first.sketch_S2D, again.sketch_S2D)
+    assert np.array_equal(first.loss_S2, again.loss_S2)
+
+
+def test_a_static_clip_has_no_masked_sketch(model, example):
+    sketches = _sketch(model, example, FastfoodProjection(), None)
+    assert np.isnan(sketches.sketch_S2D[:, MASKED]).all()
+    assert np.isfinite(sketches.sketch_S2D[:, UNMASKED]).all()
+    with_mask = _sketch(model, example, FastfoodProjection())
+    assert np.array_equal(sketches.sketch_S2D[:, UNMASKED], with_mask.sketch_S2D[:, UNMASKED])
+
+
+def test_samples_are_stored_apart(model, example):
+    several = _sketch(model, example, FastfoodProjection(), timesteps=(750.748, 300.0), noises=(0, 1))
+    assert several.sketch_S2D.shape == (4, 2, 512)
+    alone = _sketch(model, example, FastfoodProjection(), timesteps=(300.0,), noises=(1,))
+    assert np.array_equal(several.sketch_S2D[3], alone.sketch_S2D[0])
+
+
+def test_the_network_is_left_as_it_was(model, example):
+    model.network.train()
+    flags = [p.requires_grad for p in model.network.parameters()]
+    _sketch(model, example, FastfoodProjection())
+    assert model.network.training
+    assert all(p.grad is None for p in model.network.parameters())
+    assert [p.requires_grad for p in model.network.parameters()] == flags
+    model.network.eval()
+
+
+def test_no_gradient_outlives_its_projection(model, example):
+    """While a tensor is projected, no other parameter holds a gradient."""
+    parameters = [p for _, p in attributed_parameters(model.network)]
+
+    class Watching(FastfoodProjection):
+        held = 0
+
+        def project(self, name, gradient):
+            self.held = max(self.held, sum(p.grad is not None for p in parameters))
+            return super().project(name, gradient)
+
+    projection = Watching()
+    _sketch(model, example, projection)
+    assert projection.held == 0
+
+
+def test_a_nonfinite_gradient_is_refused(model, example):
+    x0, condition, mask = example
+    with streaming(model.network, FastfoodProjection()) as backward:
+        with pytest.raises(ClipError) as caught:
+            clip_sketches(model, backward, x0 * float("nan"), condition, mask, T, SEED)
+        assert caught.value.code == "nonfinite_gradient"
+
+
+def test_a_zero_gradient_is_refused(model, example):
+    with pytest.raises(ClipError) as caught:
+        _sketch(model, example, FastfoodProjection(), np.zeros((5, 8, 8), np.float32))
+    assert caught.value.code == "zero_gradient"
+
+
+def test_parameters_are_listed_once_without_wrappers():
+    inner = torch.nn.Linear(3, 3)
+
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = inner, torch.nn.Linear(3, 3)
+            self.b.weight = inner.weight
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = Tied()
+
+    names = [name for name, _ in attributed_parameters(Wrapper())]
+    assert names == ["a.bias", "a.weight", "b.bias"]
+
+
+def test_a_parameter_reached_in_two_rounds_is_refused():
+    layer = torch.nn.Linear(600, 2)
+    with streaming(layer, FastfoodProjection()) as backward:
+        backward.run(layer(torch.ones(1, 600)).sum())
+        layer.weight.grad = torch.ones_like(layer.weight)
+        with pytest.raises(MotiveError, match="two rounds"):
+            backward.take("weight", layer.weight)
