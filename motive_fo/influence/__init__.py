@@ -1,0 +1,1 @@
+"""From sketches to a selection: cosines, percentile ranks, votes, an order without ties."""

@@ -1,0 +1,153 @@
+"""The store of one run: a Zarr group with a table of motion, one of training sketches, one of query sketches, and the scores.
+
+::
+
+    <run>.zarr/          attributes: format "motive-fo", version
+      motion/            one row per clip: statistics, curve, mask on the latent grid
+      train/  query/     one row per clip: sketches, gradient norms, losses
+      influence/         the last scoring: cosines (Q, N) of queries and training clips, with their ids
+    <run>.zarr.lock      held while somebody writes
+
+One process writes at a time; the second is refused. Reading needs no lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from motive_fo.errors import StoreError, StoreMismatchError
+from motive_fo.store.identity import FORMAT_VERSION
+from motive_fo.store.table import Column, Table
+
+Role = Literal["train", "query"]
+
+
+class RunStore:
+    """Opens the store of a run; a context manager when opened for writing.
+
+    Args:
+        path: the folder ``<run>.zarr``.
+        write: create it where it is missing and hold the writer's lock.
+
+    Raises:
+        StoreError: it is missing (reading), held by another process, or cannot be written.
+        StoreMismatchError: it is of another format version.
+    """
+
+    def __init__(self, path: str | Path, *, write: bool = False) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+        if not write and not self.path.is_dir():
+            raise StoreError(f"there is no store at {self.path}: compute motion or gradients first")
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "zarr.json").is_file():
+            raise StoreError(f"{self.path} is not a store of motive: it holds other files")
+        if write:
+            self._acquire()
+        try:
+            self._root = zarr.open_group(self.path, mode="a" if write else "r")
+        except (GroupNotFoundError, OSError, ValueError) as error:
+            self.close()
+            raise StoreError(f"{self.path} is not a store of motive: {error}") from error
+        attributes = self._root.attrs.asdict()
+        if not attributes and write:
+            self._root.attrs.update({"format": "motive-fo", "version": FORMAT_VERSION})
+        elif attributes.get("format") != "motive-fo":
+            self.close()
+            raise StoreError(f"{self.path} is a Zarr group, but not a store of motive")
+        elif attributes.get("version") != FORMAT_VERSION:
+            self.close()
+            raise StoreMismatchError(
+                f"{self.path} has format version {attributes.get('version')}, this motive writes {FORMAT_VERSION}: "
+                "open it with the version that wrote it, or delete the run and compute it again"
+            )
+
+    def table(self, name: str, columns: Mapping[str, Column] | None = None) -> Table:
+        """A table; with ``columns`` for writing, without for reading."""
+        if columns is None and name not in self._root:
+            raise StoreError(f"the run has no table '{name}' yet")
+        return Table(self._root, name, columns)
+
+    def has_table(self, name: str) -> bool:
+        """Whether the table was ever begun."""
+        return name in self._root
+
+    def write_scores(
+        self, scores: Mapping[str, npt.NDArray[np.float32]], train: Sequence[str], query: Sequence[str], settings: Mapping[str, Any]
+    ) -> None:
+        """Replace the last scoring. Complete or as before: it is written aside and renamed.
+
+        Args:
+            scores: name -> (Q, N) cosines, NaN where unknown.
+        """
+        part = f"influence-{uuid.uuid4().hex}"
+        group = self._root.create_group(part, attributes={"settings": dict(settings)})
+        for name, value in scores.items():
+            group.create_array(name, data=np.ascontiguousarray(value, np.float32), chunks=(1, max(1, min(len(train), 1 << 20))))
+        for name, ids in (("train_id", train), ("query_id", query)):
+            texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
+            texts[:] = np.asarray(list(ids), dtype=np.dtypes.StringDType())
+        final = self.path / "influence"
+        shutil.rmtree(final, ignore_errors=True)
+        (self.path / part).rename(final)
+        for leftover in self.path.glob("influence-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def read_scores(self, name: str) -> tuple[npt.NDArray[np.float32], list[str], list[str]]:
+        """Cosines of the last scoring: (Q, N), query ids, training ids."""
+        if "influence" not in self._root:
+            raise StoreError("the run has no influence yet: score it first (motive influence)")
+        group = cast(zarr.Group, self._root["influence"])
+        scores_QN, query, train = (
+            np.asarray(cast("zarr.Array[Any]", group[key])[:]) for key in (name, "query_id", "train_id")
+        )
+        return scores_QN, [str(q) for q in query], [str(t) for t in train]
+
+    # -- one writer ---------------------------------------------------------------------------------------------------
+
+    def _acquire(self) -> None:
+        lock = self.path.with_name(self.path.name + ".lock")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreError(f"cannot write to {self.path.parent}: {error.strerror}; choose another folder with --store") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise StoreError(f"another process is writing to {self.path}: wait for it, or choose another run name") from None
+
+    def close(self) -> None:
+        """Give the lock back. Tables are flushed by the step that wrote them."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def delete_store(path: str | Path) -> None:
+    """Remove a run's store and its lock file. Refused while somebody writes to it, and for a folder that is no store."""
+    path = Path(path)
+    if not path.exists():
+        path.with_name(path.name + ".lock").unlink(missing_ok=True)
+        return
+    with RunStore(path, write=True):
+        shutil.rmtree(path)
+        path.with_name(path.name + ".lock").unlink(missing_ok=True)

@@ -1,0 +1,279 @@
+"""A table of clips in Zarr: one row per clip, done or not done, whatever kills the process.
+
+On disk, a group with one array per column, the row on the first axis:
+
+=========== ============================================================================================
+``id``      the clip's id; a row exists once its id is written, and keeps its place for ever
+``status``  PENDING, DONE, STATIC or FAILED; written after everything else of the row
+``code`` ``stage`` ``message``   why a row failed or is static; empty otherwise
+``size`` ``mtime_ns`` ``content``  which version of the file the row was computed from
+``decoder`` what decoded it
+others      the numbers, as the table's columns say
+=========== ============================================================================================
+
+and the attributes ``identity`` (must match) and ``provenance`` (a list, newest last).
+
+Why a kill loses nothing that was written: Zarr replaces a chunk file by renaming a complete one over it, the status is written
+last, and a row that is computed again is marked PENDING first. Rows wait in memory for at most a few seconds
+(``FLUSH_SECONDS``) before they are written, because writing one row costs as much as writing a thousand; a kill loses those
+and they are computed again, to the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from motive_fo.errors import StoreError
+from motive_fo.store.identity import Identity, require_equal
+
+CHUNK_ROWS: Final = 1024
+FLUSH_SECONDS: Final = 3.0
+
+
+class Status(IntEnum):
+    """State of a row."""
+
+    PENDING = 0
+    DONE = 1
+    STATIC = 2
+    FAILED = 3
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a table: dtype (``str`` for text) and the shape of one row."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip's result, ready to be written."""
+
+    id: str
+    status: Status
+    code: str = ""
+    stage: str = ""
+    message: str = ""
+    size: int = -1
+    mtime_ns: int = -1
+    content: str = ""
+    decoder: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+_COMMON: Final[dict[str, Column]] = {
+    "code": Column("str"),
+    "stage": Column("str"),
+    "message": Column("str"),
+    "size": Column("int64"),
+    "mtime_ns": Column("int64"),
+    "decoder": Column("str"),
+    "content": Column("str"),
+}
+
+
+class Table:
+    """See the module's text. Opened through ``RunStore``, which makes sure there is one writer."""
+
+    def __init__(self, parent: zarr.Group, name: str, columns: Mapping[str, Column] | None = None) -> None:
+        """Open a table; with ``columns``, for writing: what is missing is made, what a kill left uneven is evened."""
+        self.name = name
+        self._pending: dict[int, Row] = {}
+        self._last_flush = time.monotonic()
+        if columns is None:
+            self._group = cast(zarr.Group, parent[name])
+            self._columns = {
+                key: Column("str" if array.dtype.kind == "T" else str(array.dtype), array.shape[1:])
+                for key, array in self._group.arrays()
+                if key not in ("id", "status")
+            }
+        else:
+            self._group = parent.require_group(name)
+            self._columns = {**columns, **_COMMON}
+            for key, column in {"id": Column("str"), **self._columns, "status": Column("uint8")}.items():
+                self._require_array(key, column)
+        known = [str(value) for value in np.asarray(self._array("id")[:])]
+        self.ids: list[str] = known[: known.index("")] if "" in known else known
+        if columns is not None:
+            self._resize(len(self.ids))
+        self._place = {clip_id: row for row, clip_id in enumerate(self.ids)}
+        self._status: npt.NDArray[np.uint8] = np.asarray(self._array("status")[: len(self.ids)])
+
+    # -- identity -----------------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings the rows were computed with; empty for a table that was only begun."""
+        return cast(dict[str, Any], self._group.attrs.asdict().get("identity", {}))
+
+    @property
+    def provenance(self) -> list[dict[str, Any]]:
+        """Who computed, oldest first."""
+        return cast(list[dict[str, Any]], self._group.attrs.asdict().get("provenance", []))
+
+    def claim(self, identity: Identity, provenance: Mapping[str, Any]) -> list[str]:
+        """Make sure the rows may be continued under ``identity``, and note who continues them.
+
+        Returns:
+            Sentences about what differs without forbidding anything (package versions, device).
+
+        Raises:
+            StoreMismatchError: a field of the identity differs.
+        """
+        identity = json.loads(json.dumps(identity))
+        if self.identity:
+            require_equal(self.identity, identity, f"the table '{self.name}' of this run")
+        notes = []
+        history = self.provenance
+        if history:
+            notes = _differences(history[-1], provenance)
+        if not history or notes:
+            self._group.attrs.update({"identity": identity, "provenance": [*history, dict(provenance)]})
+        return notes
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def register(self, ids: Iterable[str]) -> None:
+        """Give every id that has none a row, in the order given."""
+        new = [clip_id for clip_id in dict.fromkeys(ids) if clip_id not in self._place]
+        if not new:
+            return
+        if "" in new:
+            raise StoreError("a clip without an id cannot be stored")
+        first = len(self.ids)
+        self._resize(first + len(new))
+        self._array("id")[first:] = np.asarray(new, dtype=np.dtypes.StringDType())
+        self.ids.extend(new)
+        self._place.update({clip_id: first + k for k, clip_id in enumerate(new)})
+        self._status = np.concatenate((self._status, np.zeros(len(new), np.uint8)))
+
+    def status(self, clip_id: str) -> Status:
+        """The row's state, rows still in memory included; PENDING for an unknown id."""
+        row = self._place.get(clip_id)
+        return Status.PENDING if row is None else Status(int(self._status[row]))
+
+    def put(self, row: Row) -> None:
+        """Take a finished row. It is on disk after the next ``flush``, which comes by itself every few seconds."""
+        self.register([row.id])
+        self._pending[self._place[row.id]] = row
+        self._status[self._place[row.id]] = row.status
+        if len(self._pending) >= CHUNK_ROWS or time.monotonic() - self._last_flush > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits in memory; status last."""
+        if self._pending:
+            places = np.asarray(sorted(self._pending))
+            rows = [self._pending[int(place)] for place in places]
+            state = self._array("status")
+            if np.asarray(state.oindex[places]).any():
+                state.oindex[places] = np.zeros(len(places), np.uint8)
+            for key, column in self._columns.items():
+                # what a row leaves out is written as empty, so that a row never keeps numbers of an earlier version
+                values = [getattr(row, key) if key in _COMMON else row.values.get(key, _empty(column)) for row in rows]
+                self._array(key).oindex[places] = _stack(values, column)
+            state.oindex[places] = np.asarray([row.status for row in rows], np.uint8)
+            self._pending.clear()
+        self._last_flush = time.monotonic()
+
+    def read(self, column: str, ids: Sequence[str]) -> npt.NDArray[Any]:
+        """One column for the given ids, in their order; all must have a row. Text comes as ``object``."""
+        self.flush()
+        unknown = [clip_id for clip_id in ids if clip_id not in self._place]
+        if unknown:
+            raise StoreError(f"the table '{self.name}' has no row for {unknown[0]!r}")
+        array = self._array(column)
+        if not ids:
+            return np.empty((0, *array.shape[1:]), object if array.dtype.kind == "T" else array.dtype)
+        places = np.asarray([self._place[clip_id] for clip_id in ids])
+        order = np.argsort(places, kind="stable")
+        low, high = int(places.min()), int(places.max()) + 1
+        if high - low <= 4 * len(places):  # dense enough: one contiguous read is faster than picking
+            values = np.asarray(array[low:high])[places - low]
+        else:
+            values = np.empty((len(places), *array.shape[1:]), array.dtype)
+            values[order] = np.asarray(array.oindex[places[order]])
+        return np.asarray(values.astype(object) if values.dtype.kind == "T" else values)
+
+    def __contains__(self, clip_id: str) -> bool:
+        return clip_id in self._place
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the arrays beside id and status."""
+        return list(self._columns)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    # -- arrays -------------------------------------------------------------------------------------------------------
+
+    def _array(self, key: str) -> zarr.Array[Any]:
+        try:
+            return cast("zarr.Array[Any]", self._group[key])
+        except KeyError:
+            raise StoreError(
+                f"the table '{self.name}' has no column {key!r}: the store is damaged or of another version"
+            ) from None
+
+    def _require_array(self, key: str, column: Column) -> None:
+        if key in self._group:
+            shape = self._array(key).shape[1:]
+            if shape != column.shape:
+                raise StoreError(
+                    f"column {key!r} of the table '{self.name}' has rows of shape {shape}, not {column.shape}"
+                )
+            return
+        text = column.dtype == "str"
+        self._group.create_array(
+            key,
+            shape=(0, *column.shape),
+            chunks=(CHUNK_ROWS, *column.shape),
+            dtype=str if text else column.dtype,
+            fill_value=_empty(column),
+            # numbers hardly compress and are read often; a checksum notices flipped bits
+            compressors="auto" if text else [Crc32cCodec()],
+        )
+
+    def _resize(self, rows: int) -> None:
+        # the ids grow last: a row exists when its id does
+        for key in [*self._columns, "status", "id"]:
+            array = self._array(key)
+            if array.shape[0] != rows:
+                array.resize((rows, *array.shape[1:]))
+
+
+def _empty(column: Column) -> Any:
+    if column.dtype == "str":
+        return ""
+    return float("nan") if np.dtype(column.dtype).kind == "f" else 0
+
+
+def _stack(values: Sequence[Any], column: Column) -> npt.NDArray[Any]:
+    if column.dtype == "str":
+        return np.asarray([str(value) for value in values], dtype=np.dtypes.StringDType())
+    return np.stack([np.broadcast_to(np.asarray(value, column.dtype), column.shape) for value in values])
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    notes = []
+    for package in sorted({*before["packages"], *now["packages"]}):
+        old, new = before["packages"].get(package), now["packages"].get(package)
+        if old != new:
+            notes.append(f"the run was begun with {package} {old}, it goes on with {new}")
+    for key in ("python", "machine", "device"):
+        if before[key] != now[key]:
+            notes.append(f"the run was begun on {key} {before[key]}, it goes on with {now[key]}")
+    return notes

@@ -1,0 +1,87 @@
+"""A database of the suite's own, and folders that are not the user's.
+
+The environment is set before FiftyOne is imported anywhere; the database starts with the first test that needs it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+_SCRATCH = tempfile.TemporaryDirectory(prefix="motive-fo-tests-")
+atexit.register(_SCRATCH.cleanup)
+_HOME = Path(_SCRATCH.name)
+_OWN_DATABASE = "FIFTYONE_DATABASE_URI" not in os.environ
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+_PORT = _free_port()
+os.environ.update(
+    {
+        "FIFTYONE_DATABASE_NAME": f"motive-fo-tests-{uuid.uuid4().hex[:8]}",
+        "FIFTYONE_DO_NOT_TRACK": "true",
+        "FIFTYONE_PLUGINS_DIR": str(_HOME / "plugins"),
+        "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+        "MOTIVE_DATA": str(_HOME / "data"),
+    }
+)
+if _OWN_DATABASE:
+    os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{_PORT}"
+
+
+def _start_mongod() -> None:
+    spec = find_spec("fiftyone")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    mongod = Path(spec.submodule_search_locations[0]) / "db" / "bin" / "mongod"
+    (_HOME / "db").mkdir()
+    command = [str(mongod), "--dbpath", str(_HOME / "db"), "--port", str(_PORT), "--bind_ip", "127.0.0.1"]
+    command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--logpath", str(_HOME / "mongod.log")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # before FiftyOne registers its own exit work, or leaving costs half a minute
+    atexit.register(lambda: (process.terminate(), process.wait(10)))
+    for _ in range(200):
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", _PORT)) == 0:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"the tests' mongod did not start: {(_HOME / 'mongod.log').read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[None]:
+    """A running database for FiftyOne, dropped at the end."""
+    if _OWN_DATABASE:
+        _start_mongod()
+    yield
+    if not _OWN_DATABASE:
+        import fiftyone.core.odm as foo
+
+        foo.drop_database()
+
+
+@pytest.fixture
+def shared_videos() -> Path:
+    """Real and odd clips beside the repository; tests that need them are skipped where they are not."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "videos"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/videos")
+    return folder

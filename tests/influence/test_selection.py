@@ -1,0 +1,151 @@
+"""Votes, ranks and orders against brute force, and the invariants of a selection."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from motive_fo.config import SelectionConfig
+from motive_fo.influence.cosine import cosine_scores
+from motive_fo.influence.selection import budget_count, majority_votes, percentile_ranks, rank_clips
+
+SCORES = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 5), st.integers(1, 30)),
+    elements=st.sampled_from([-1.0, -0.5, -0.25, 0.0, 0.125, 0.25, 0.5, 0.75, 1.0]),
+)
+SHARES = st.sampled_from([0.01, 0.1, 0.25, 0.5, 1.0])
+
+
+def _ids(n):
+    return [f"clip{i:03d}" for i in range(n)]
+
+
+def test_the_budget_is_a_ceiling_without_rounding_errors():
+    assert budget_count(0.1, 30) == 3  # 0.1 * 30 is 3.0000000000000004
+    assert budget_count(0.1, 31) == 4
+    assert budget_count(0.5, 1) == 1
+    assert budget_count(1.0, 7) == 7
+    assert budget_count(0.1, 0) == 0
+
+
+@given(SCORES, SHARES)
+def test_votes_are_counted_as_by_hand(scores, share):
+    votes = majority_votes(scores, share)
+    count = budget_count(share, scores.shape[1])
+    for n in range(scores.shape[1]):
+        expected = 0
+        for q in range(scores.shape[0]):
+            threshold = sorted(scores[q].tolist(), reverse=True)[count - 1]
+            expected += scores[q, n] >= threshold
+        assert votes[n] == expected
+
+
+@given(SCORES)
+def test_percentile_ranks_are_counted_as_by_hand(scores):
+    ranks = percentile_ranks(scores)
+    clips = scores.shape[1]
+    for q, n in np.ndindex(*scores.shape):
+        if clips == 1:
+            assert ranks[q, n] == 100
+            continue
+        below = sum(scores[q] < scores[q, n])
+        equal = sum(scores[q] == scores[q, n]) - 1
+        assert ranks[q, n] == pytest.approx(100 * (below + equal / 2) / (clips - 1))
+
+
+@given(SCORES, SHARES)
+def test_the_same_scores_in_any_order_give_the_same_lists(scores, share):
+    config = SelectionConfig(budget=share)
+    ids = _ids(scores.shape[1])
+    one = rank_clips(scores, ids, config)
+    order = np.random.default_rng(0).permutation(len(ids))
+    other = rank_clips(scores[:, order], [ids[i] for i in order], config)
+    assert one.by_votes == other.by_votes
+    assert one.by_rank == other.by_rank
+    assert one.top(config) == other.top(config)
+
+
+@given(hnp.arrays(np.float32, (1, 40), elements=st.floats(-1, 1, width=32), unique=True), SHARES)
+def test_the_vote_of_one_query_is_its_top_k(scores, share):
+    config = SelectionConfig(budget=share)
+    ids = _ids(40)
+    best = sorted(ids, key=lambda i: -scores[0, ids.index(i)])[: budget_count(share, 40)]
+    ranking = rank_clips(scores, ids, config)
+    assert ranking.top(config) == best
+    assert {i for i, v in zip(ids, ranking.votes, strict=True) if v} == set(best)
+
+
+def test_ties_go_by_rank_then_influence_then_id():
+    scores = np.asarray([[0.9, 0.9, 0.1, 0.1, 0.5, 0.0], [0.1, 0.1, 0.9, 0.9, 0.5, 0.0]], np.float32)
+    ranking = rank_clips(scores, ["d", "c", "b", "a", "e", "f"], SelectionConfig(budget=1 / 3))
+    assert list(ranking.votes) == [1, 1, 1, 1, 0, 0]
+    assert ranking.by_votes == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_clips_without_a_score_are_never_counted():
+    scores = np.asarray([[np.nan, 0.9, 0.1, np.nan, 0.5] * 6], np.float32)
+    ids = _ids(30)
+    ranking = rank_clips(scores, ids, SelectionConfig(budget=0.1))
+    assert len(ranking.ids) == 18
+    assert len(ranking.top(SelectionConfig(budget=0.1))) == math.ceil(1.8)
+    assert not set(ranking.by_votes) & {ids[i] for i in range(30) if i % 5 in (0, 3)}
+
+
+def test_bottom_is_the_other_end():
+    scores = np.linspace(-1, 1, 20, dtype=np.float32)[None]
+    ranking = rank_clips(scores, _ids(20), SelectionConfig(budget=0.1))
+    assert ranking.bottom(SelectionConfig(budget=0.1)) == ["clip000", "clip001"]
+    assert ranking.top(SelectionConfig(budget=0.1)) == ["clip019", "clip018"]
+
+
+def test_majority_means_more_than_half():
+    scores = np.asarray([[1, 0, 0.5], [1, 0, 0.5], [0, 1, 0.5], [0, 1, 0.5]], np.float32)
+    ranking = rank_clips(scores, ["a", "b", "c"], SelectionConfig(budget=0.3))
+    assert ranking.majority() == []  # two of four is no majority
+    assert rank_clips(scores[:3], ["a", "b", "c"], SelectionConfig(budget=0.3)).majority() == ["a"]
+
+
+def test_the_vote_share_is_apart_from_the_budget():
+    scores = np.linspace(0, 1, 10, dtype=np.float32)[None]
+    config = SelectionConfig(budget=0.1, vote_share=0.5)
+    ranking = rank_clips(scores, _ids(10), config)
+    assert ranking.votes.sum() == 5
+    assert len(ranking.top(config)) == 1
+
+
+def test_no_clip_with_a_score_gives_empty_lists():
+    ranking = rank_clips(np.full((2, 3), np.nan, np.float32), ["a", "b", "c"], SelectionConfig())
+    assert ranking.by_votes == []
+    assert ranking.top(SelectionConfig()) == []
+
+
+def test_cosines_are_the_definition_and_mean_over_samples():
+    rng = np.random.default_rng(0)
+    query, train = rng.normal(size=(2, 3, 16)).astype(np.float32), rng.normal(size=(5, 3, 16)).astype(np.float32)
+    scores = cosine_scores(query, train)
+    for q, n in np.ndindex(2, 5):
+        by_hand = np.mean(
+            [
+                query[q, s] @ train[n, s] / np.linalg.norm(query[q, s]) / np.linalg.norm(train[n, s])
+                for s in range(3)
+            ]
+        )
+        assert scores[q, n] == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_adding_a_clip_changes_no_other_clips_score():
+    rng = np.random.default_rng(1)
+    query, train = rng.normal(size=(4, 1, 512)).astype(np.float32), rng.normal(size=(301, 1, 512)).astype(np.float32)
+    whole = cosine_scores(query, train)
+    assert np.array_equal(cosine_scores(query, train[:300]), whole[:, :300])
+    assert np.array_equal(cosine_scores(query, train[7:8]), whole[:, 7:8])
+
+
+def test_a_missing_sketch_has_no_score():
+    train = np.ones((2, 1, 8), np.float32)
+    train[1] = np.nan
+    assert np.isnan(cosine_scores(np.ones((1, 1, 8), np.float32), train)).tolist() == [[False, True]]
