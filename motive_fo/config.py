@@ -212,11 +212,11 @@ def plain_hint(hint: Any) -> Any:
     return hint
 
 
-def explain(error: ValidationError) -> str:
-    """A validation error as one line: setting, what is wrong, what was given."""
+def explain(error: ValidationError, prefix: str = "") -> str:
+    """A validation error as one line: setting (with ``prefix``), what is wrong, what was given."""
     parts = []
     for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"]) or "configuration"
+        name = prefix + ".".join(str(part) for part in item["loc"])
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             parts.append(f"{name}: no such setting")
         elif item["type"] in ("missing", "missing_argument"):

@@ -77,4 +77,4 @@ class ClipSpec:
         return [start + k / fps for k in range(self.frames)]
 
     def identity(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "start": float(self.start), "fps": float(self.fps)}

@@ -28,7 +28,7 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 from motive_fo.errors import StoreError, StoreMismatchError
-from motive_fo.store.identity import FORMAT_VERSION
+from motive_fo.store.identity import FORMAT_VERSION, Identity
 from motive_fo.store.table import Column, Table
 
 Role = Literal["train", "query"]
@@ -73,11 +73,13 @@ class RunStore:
                 "open it with the version that wrote it, or delete the run and compute it again"
             )
 
-    def table(self, name: str, columns: Mapping[str, Column] | None = None) -> Table:
-        """A table; with ``columns`` for writing, without for reading."""
+    def table(
+        self, name: str, columns: Mapping[str, Column] | None = None, identity: Identity | None = None
+    ) -> Table:
+        """A table; with ``columns`` for writing (under ``identity``), without for reading."""
         if columns is None and name not in self._root:
             raise StoreError(f"the run has no table '{name}' yet")
-        return Table(self._root, name, columns)
+        return Table(self._root, name, columns, identity)
 
     def has_table(self, name: str) -> bool:
         """Whether the table was ever begun."""

@@ -87,8 +87,17 @@ _COMMON: Final[dict[str, Column]] = {
 class Table:
     """See the module's text. Opened through ``RunStore``, which makes sure there is one writer."""
 
-    def __init__(self, parent: zarr.Group, name: str, columns: Mapping[str, Column] | None = None) -> None:
-        """Open a table; with ``columns``, for writing: what is missing is made, what a kill left uneven is evened."""
+    def __init__(
+        self,
+        parent: zarr.Group,
+        name: str,
+        columns: Mapping[str, Column] | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        """Open a table; with ``columns``, for writing: what is missing is made, what a kill left uneven is evened.
+
+        ``identity`` is checked before anything is touched.
+        """
         self.name = name
         self._pending: dict[int, Row] = {}
         self._last_flush = time.monotonic()
@@ -101,6 +110,8 @@ class Table:
             }
         else:
             self._group = parent.require_group(name)
+            if identity is not None:
+                self._require(identity)
             self._columns = {**columns, **_COMMON}
             for key, column in {"id": Column("str"), **self._columns, "status": Column("uint8")}.items():
                 self._require_array(key, column)
@@ -133,8 +144,7 @@ class Table:
             StoreMismatchError: a field of the identity differs.
         """
         identity = json.loads(json.dumps(identity))
-        if self.identity:
-            require_equal(self.identity, identity, f"the table '{self.name}' of this run")
+        self._require(identity)
         notes = []
         history = self.provenance
         if history:
@@ -142,6 +152,10 @@ class Table:
         if not history or notes:
             self._group.attrs.update({"identity": identity, "provenance": [*history, dict(provenance)]})
         return notes
+
+    def _require(self, identity: Identity) -> None:
+        if self.identity:
+            require_equal(self.identity, identity, f"the table '{self.name}' of this run")
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 

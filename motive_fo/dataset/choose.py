@@ -1,0 +1,102 @@
+"""Which samples are training clips and which are queries, and what the steps see of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from motive_fo.dataset.connect import dataset_of, fiftyone, load_dataset, require_video
+from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD
+from motive_fo.errors import InputError
+from motive_fo.pipeline.record import ClipRecord
+
+TRAIN_TAG, QUERY_TAG = "train", "query"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Samples and the clip records made of them, in one order.
+
+    Attributes:
+        samples: the FiftyOne collection.
+        records: one record for each sample.
+        sample_ids: clip id -> sample id.
+    """
+
+    samples: Any
+    records: list[ClipRecord]
+    sample_ids: dict[str, str]
+
+    @property
+    def ids(self) -> list[str]:
+        return [record.id for record in self.records]
+
+
+def records_of(samples: Any) -> Chosen:
+    """Clip records of a dataset or view.
+
+    A clip's id is its ``motive_id``, which our import sets to folder and relative path; samples without one use their sample id.
+
+    Raises:
+        InputError: not videos, or two samples share a ``motive_id``.
+    """
+    require_video(samples)
+    schema = samples.get_field_schema()
+    fields = ["id", "filepath"]
+    sample_ids, paths = samples.values(fields)
+    ids = samples.values(ID_FIELD) if ID_FIELD in schema else [None] * len(sample_ids)
+    captions = samples.values(CAPTION_FIELD) if CAPTION_FIELD in schema else [None] * len(sample_ids)
+    records = [
+        ClipRecord(clip_id or sample_id, Path(path), caption or "")
+        for clip_id, sample_id, path, caption in zip(ids, sample_ids, paths, captions, strict=True)
+    ]
+    twice = [clip_id for clip_id, count in Counter(r.id for r in records).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{len(twice)} values of the field {ID_FIELD!r} belong to several samples ({twice[0]!r}, ...): "
+            "clear the field of the copies, or import folders of different names"
+        )
+    return Chosen(samples, records, {r.id: s for r, s in zip(records, sample_ids, strict=True)})
+
+
+def choose_train(dataset: Any, selector: str | Any | None) -> Any:
+    """The training clips: a view as given, a tag or saved view by name; else the tag ``train``, else all but queries."""
+    if selector is not None and not isinstance(selector, str):
+        return selector
+    if selector is not None:
+        return _named(dataset, selector, datasets=False)
+    tags = dataset.distinct("tags")
+    if TRAIN_TAG in tags:
+        return dataset.match_tags(TRAIN_TAG)
+    return dataset.match_tags(QUERY_TAG, bool=False) if QUERY_TAG in tags else dataset.view()
+
+
+def choose_queries(dataset: Any, selector: str | Any | None) -> Any:
+    """The query clips: a view as given, a tag, saved view or second dataset by name; else the tag ``query``."""
+    if selector is not None and not isinstance(selector, str):
+        return selector
+    if selector is not None:
+        return _named(dataset, selector, datasets=True)
+    if QUERY_TAG not in dataset.distinct("tags"):
+        raise InputError(
+            f"dataset {dataset_of(dataset).name!r} has no clips tagged {QUERY_TAG!r}: import the clips that show the motion "
+            "you want (motive import FOLDER NAME --role query), or name a tag, saved view or dataset with --query"
+        )
+    return dataset.match_tags(QUERY_TAG)
+
+
+def _named(dataset: Any, name: str, *, datasets: bool) -> Any:
+    kind, _, rest = name.partition(":")
+    kind, rest = (kind, rest) if kind in ("tag", "view", "dataset") and rest else ("", name)
+    if kind in ("", "tag") and rest in dataset.distinct("tags"):
+        return dataset.match_tags(rest)
+    if kind in ("", "view") and dataset.has_saved_view(rest):
+        return dataset.load_saved_view(rest)
+    if datasets and kind in ("", "dataset") and fiftyone().dataset_exists(rest):
+        return load_dataset(rest).view()
+    options = f"tags: {', '.join(sorted(dataset.distinct('tags'))) or 'none'}; saved views: " + (
+        ", ".join(dataset.list_saved_views()) or "none"
+    )
+    raise InputError(f"{name!r} is no tag{', saved view or dataset' if datasets else ' or saved view'} ({options})")

@@ -1,0 +1,113 @@
+"""The door to FiftyOne: importing it, reaching its database, finding a dataset - each with one clear sentence on failure."""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+from functools import lru_cache
+from typing import Any
+
+from motive_fo.errors import DatabaseError, InputError, MissingDependencyError, MotiveError
+
+# Python's own list lacks these on machines without /etc/mime.types, and FiftyOne asks it what a video is.
+_VIDEO_TYPES = {
+    ".mkv": "video/x-matroska",
+    ".webm": "video/webm",
+    ".m4v": "video/x-m4v",
+    ".flv": "video/x-flv",
+    ".wmv": "video/x-ms-wmv",
+    ".avi": "video/x-msvideo",
+    ".3gp": "video/3gpp",
+    ".ogv": "video/ogg",
+}
+
+
+def _register_video_types() -> None:
+    for suffix, kind in _VIDEO_TYPES.items():
+        if not (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith("video/"):
+            mimetypes.add_type(kind, suffix)
+
+
+def is_video_name(name: str) -> bool:
+    """Whether FiftyOne takes a file of this name for a video."""
+    _register_video_types()
+    return (mimetypes.guess_type(name)[0] or "").startswith("video/")
+
+
+def _not_a_deprecation(record: logging.LogRecord) -> bool:
+    return "oldest supported major version" not in record.getMessage()
+
+
+@lru_cache(maxsize=1)
+def fiftyone() -> Any:
+    """The ``fiftyone`` module, connected to its database.
+
+    Raises:
+        MissingDependencyError: FiftyOne is not installed.
+        DatabaseError: its database cannot be reached.
+    """
+    # a working database that upstream will stop supporting one day is no news for every command
+    logging.getLogger("fiftyone.core.odm.database").addFilter(_not_a_deprecation)
+    _register_video_types()
+    try:
+        import fiftyone
+    except ImportError as error:
+        raise MissingDependencyError(f"FiftyOne is missing ({error}): pip install fiftyone") from error
+    except Exception as error:
+        raise _database_error(error) from error
+    try:
+        fiftyone.list_datasets("motive-fo probes the database")
+    except Exception as error:
+        raise _database_error(error) from error
+    return fiftyone
+
+
+def _database_error(error: Exception) -> DatabaseError:
+    import os
+
+    uri = os.environ.get("FIFTYONE_DATABASE_URI")
+    text = " ".join(str(error).split())[:300]
+    if uri:
+        return DatabaseError(f"the database named by FIFTYONE_DATABASE_URI cannot be reached ({text}): is it running?")
+    return DatabaseError(
+        f"FiftyOne cannot start its database ({text}): run `make install`, or set FIFTYONE_DATABASE_URI to a MongoDB of yours"
+    )
+
+
+def load_dataset(name: str) -> Any:
+    """A video dataset by name. Raises ``InputError`` where there is none, or where it holds no videos."""
+    fo = fiftyone()
+    if not fo.dataset_exists(name):
+        known = fo.list_datasets()
+        listing = f"there are: {', '.join(known[:10])}" if known else "there are none yet (motive import FOLDER NAME)"
+        raise InputError(f"there is no dataset {name!r}; {listing}")
+    dataset = fo.load_dataset(name)
+    require_video(dataset)
+    return dataset
+
+
+def require_video(samples: Any) -> None:
+    """Raise ``InputError`` unless the collection holds videos."""
+    if samples.media_type != "video":
+        kind = f"{samples.media_type} samples" if samples.media_type else "no samples"
+        raise InputError(f"dataset {dataset_of(samples).name!r} holds {kind}; videos are needed")
+
+
+def dataset_of(samples: Any) -> Any:
+    """The dataset of a dataset or view."""
+    return samples._dataset if hasattr(samples, "_dataset") else samples
+
+
+def as_samples(samples: Any) -> Any:
+    """A dataset's name, a dataset or a view as a collection of videos."""
+    if isinstance(samples, str):
+        return load_dataset(samples)
+    require_video(samples)
+    return samples
+
+
+def require_name(run: str) -> str:
+    """A run's name becomes a field and a run key: it must be an identifier."""
+    if not run.isidentifier() or run.startswith("_"):
+        raise MotiveError(f"{run!r} cannot name a run: use letters, digits and underscores, a letter first")
+    return run

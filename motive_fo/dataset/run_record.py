@@ -1,0 +1,182 @@
+"""The record of a run in its dataset: settings, store, and everything the run wrote, so that all of it can be found and removed.
+
+It is kept as FiftyOne's own ``RunConfig``, whose class every FiftyOne knows: a dataset opens without this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import motive_fo
+from motive_fo.config import (
+    AttributionConfig,
+    ClipConfig,
+    FlowConfig,
+    InfluenceConfig,
+    MotionConfig,
+    SelectionConfig,
+    explain,
+    plain,
+)
+from motive_fo.dataset.connect import fiftyone, require_name
+from motive_fo.errors import ConfigError, InputError
+
+METHOD = "motive-fo"
+
+_SECTIONS: dict[str, type[Any]] = {
+    "clip": ClipConfig,
+    "flow": FlowConfig,
+    "motion": MotionConfig,
+    "attribution": AttributionConfig,
+    "influence": InfluenceConfig,
+    "selection": SelectionConfig,
+}
+
+
+def data_folder() -> Path:
+    """Where stores are kept: ``MOTIVE_DATA``, else ``motive-fo`` in the user's data folder."""
+    chosen = os.environ.get("MOTIVE_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "motive-fo"
+
+
+@dataclass
+class RunRecord:
+    """What is known of a run.
+
+    Attributes:
+        run: name of the run: its field group and its key among the dataset's runs.
+        store: folder of its Zarr store.
+        settings: section -> settings it was computed with.
+        groups: field groups it wrote into the dataset.
+        views: saved views it wrote.
+        query_dataset: second dataset that holds its queries and got the same field group, if any.
+        train, query: names by which its clips were chosen, if they were named.
+        exports: folders it exported to; they belong to the user and outlive the run.
+        steps: step -> report of its last execution.
+        version, created, updated: of motive-fo, and UTC times.
+    """
+
+    run: str
+    store: str
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
+    views: list[str] = field(default_factory=list)
+    query_dataset: str | None = None
+    train: str | None = None
+    query: str | None = None
+    exports: list[str] = field(default_factory=list)
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    version: str = motive_fo.__version__
+    created: str = ""
+    updated: str = ""
+
+    def section(self, name: str) -> Any:
+        """Settings of one section: what the run was begun with, or the defaults."""
+        known = self.settings.get(name)
+        made = _SECTIONS[name]
+        return made(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}) if known else made()
+
+    def settle(self, name: str, given: Any | Mapping[str, Any] | None) -> Any:
+        """The settings to use, noted in the record.
+
+        Args:
+            given: the whole section; or some of its settings, changed against what the run was begun with (or the defaults);
+                or None for no change.
+
+        Raises:
+            ConfigError: a setting is unknown or wrong.
+        """
+        if given is None or isinstance(given, Mapping):
+            try:
+                config = replace(self.section(name), **(given or {}))
+            except ValidationError as error:
+                raise ConfigError(explain(error, f"{name}.")) from None
+        else:
+            config = given
+        self.settings[name] = plain(config)
+        return config
+
+
+def open_run(dataset: Any, run: str, store: str | Path | None = None) -> RunRecord:
+    """The record of a run, or a new one that is not saved yet.
+
+    Raises:
+        InputError: the name is taken by a field or a run that is not ours, or the store's place was changed.
+    """
+    require_name(run)
+    if has_run(dataset, run):
+        record = load_run(dataset, run)
+        if store is not None and Path(store).expanduser().absolute() != Path(record.store):
+            raise InputError(f"run {run!r} keeps its store in {record.store}: leave --store out, or choose another run name")
+        return record
+    if run in dataset.list_runs() or dataset.has_sample_field(run):
+        raise InputError(f"{run!r} is already a field or run of dataset {dataset.name!r} and not one of motive: choose --run")
+    place = Path(store).expanduser() if store is not None else data_folder() / _slug(dataset.name) / f"{run}.zarr"
+    return RunRecord(run, str(place.absolute()), created=_now())
+
+
+def has_run(dataset: Any, run: str) -> bool:
+    """Whether the dataset has a run of ours by this name."""
+    return run in dataset.list_runs() and dataset.get_run_info(run).config.method == METHOD
+
+
+def load_run(dataset: Any, run: str) -> RunRecord:
+    """A run's record. Raises ``InputError`` where there is none."""
+    if not has_run(dataset, run):
+        known = list_runs(dataset)
+        raise InputError(
+            f"dataset {dataset.name!r} has no run {run!r}; " + (f"it has: {', '.join(known)}" if known else "it has none yet")
+        )
+    record: dict[str, Any] = json.loads(dataset.get_run_info(run).config.record)
+    return RunRecord(**record)
+
+
+def list_runs(dataset: Any) -> list[str]:
+    """Names of our runs in a dataset."""
+    return [key for key in dataset.list_runs() if dataset.get_run_info(key).config.method == METHOD]
+
+
+def save_run(dataset: Any, record: RunRecord) -> None:
+    """Write the record into the dataset, new or again."""
+    record.updated = _now()
+    # one JSON text: the database would turn dots and nested classes into something else
+    config = dataset.init_run(method=METHOD, record=json.dumps(asdict(record), sort_keys=True))
+    if record.run in dataset.list_runs():
+        dataset.update_run_config(record.run, config)
+    else:
+        dataset.register_run(record.run, config)
+
+
+def drop_run(dataset: Any, record: RunRecord) -> None:
+    """Remove the record and every field and view it names, here and in the dataset of its queries."""
+    fo = fiftyone()
+    for view in record.views:
+        if dataset.has_saved_view(view):
+            dataset.delete_saved_view(view)
+    holders = [dataset]
+    if record.query_dataset and fo.dataset_exists(record.query_dataset):
+        holders.append(fo.load_dataset(record.query_dataset))
+    for holder in holders:
+        present = [name for name in record.groups if holder.has_sample_field(name)]
+        if present:
+            holder.delete_sample_fields(present)
+    dataset.delete_run(record.run)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,192 @@
+"""Is this machine ready? Each check says ok, warn or fail in one line, with the way out."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from motive_fo.errors import MotiveError
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    level: Level
+    subject: str
+    text: str
+
+
+def examine(dataset: str | None = None) -> list[Finding]:
+    """Check environment, decoders, model, database and stores.
+
+    Args:
+        dataset: also open the stores of this dataset's runs.
+    """
+    checks: list[tuple[str, Callable[[], list[Finding]]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("torch", _torch),
+        ("decoders", _decoders),
+        ("flow", _flow),
+        ("model", _model),
+        ("data folder", _data_folder),
+        ("database", _database),
+        ("plugin", _plugin),
+    ]
+    if dataset is not None:
+        checks.append(("stores", lambda: _stores(dataset)))
+    findings: list[Finding] = []
+    for subject, check in checks:
+        try:
+            findings += check()
+        except Exception as error:  # a broken installation must not stop the doctor
+            text = " ".join(str(error).split()) if isinstance(error, MotiveError) else f"{type(error).__name__}: {error}"
+            findings.append(Finding("fail", subject, text))
+    return findings
+
+
+def _python() -> list[Finding]:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < (3, 11):
+        return [Finding("fail", "python", f"{found}; 3.11 or newer is needed (zarr 3)")]
+    return [Finding("ok", "python", found)]
+
+
+def _packages() -> list[Finding]:
+    names = ("fiftyone", "torch", "zarr", "numpy", "av", "opencv-python-headless", "safetensors", "click")
+    missing, present = [], []
+    for name in names:
+        try:
+            present.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return [Finding("fail", "packages", f"missing: {', '.join(missing)}; pip install motive-fo installs them")]
+    return [Finding("ok", "packages", ", ".join(present))]
+
+
+def _torch() -> list[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return [Finding("ok", "torch", f"CPU only, {torch.get_num_threads()} threads; enough for the tiny model")]
+    findings = [Finding("ok", "torch", f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}")]
+    from motive_fo.attribution.hadamard import cuda_kernel, transform, transform_reference
+
+    if cuda_kernel() is None:
+        text = "not installed; the torch transform is used (pip install motive-fo[cuda] for a faster one)"
+        return [*findings, Finding("warn", "fast-hadamard-transform", text)]
+    x = torch.randn(4, 4096, device="cuda")
+    worst = float((transform(x) - transform_reference(x)).abs().max() / transform_reference(x).abs().max())
+    level: Level = "ok" if worst < 1e-5 else "fail"
+    return [*findings, Finding(level, "fast-hadamard-transform", f"agrees with torch to {worst:.1e}")]
+
+
+def _decoders() -> list[Finding]:
+    import numpy as np
+
+    from motive_fo.clips.decode import decode
+    from motive_fo.clips.spec import ClipSpec
+    from motive_fo.synthetic.corpus import write_video
+
+    findings = []
+    frames = np.zeros((24, 64, 64, 3), np.uint8)
+    frames[:, :, 32:] = 255
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.mp4"
+        write_video(path, frames, fps=24)
+        clip = decode(path, ClipSpec(0, 8, 5, 32, 32), "pyav")
+        right = float(clip.frames_THW3[:, :, 16:].mean() - clip.frames_THW3[:, :, :16].mean()) > 200
+        findings.append(Finding("ok" if right else "fail", "decoder", f"{clip.decoder} reads H.264"))
+        try:
+            fast = decode(path, ClipSpec(0, 8, 5, 32, 32), "decord")
+            findings.append(Finding("ok", "decoder", f"{fast.decoder} reads H.264"))
+        except Exception as error:
+            findings.append(Finding("warn", "decoder", f"decord cannot be used, PyAV reads everything ({error})"))
+    if shutil.which("ffmpeg") is None:
+        text = "not on the path; only FiftyOne's own frame sampling and re-encoding need it (apt install ffmpeg)"
+        findings.append(Finding("warn", "ffmpeg", text))
+    return findings
+
+
+def _flow() -> list[Finding]:
+    from motive_fo.config import FlowConfig
+    from motive_fo.flow.registry import build_estimator
+
+    return [Finding("ok", "flow", f"{build_estimator(FlowConfig()).identity()['estimator']} is ready, needs no weights")]
+
+
+def _model() -> list[Finding]:
+    from motive_fo.attribution.gradients import attributed_parameters
+    from motive_fo.models.registry import load_model
+
+    model = load_model("tiny", "cpu")
+    count = sum(parameter.numel() for _, parameter in attributed_parameters(model.network))
+    return [Finding("ok", "model", f"tiny is ready, {count:,} attributed parameters")]
+
+
+def _data_folder() -> list[Finding]:
+    from motive_fo.dataset.run_record import data_folder
+
+    folder = data_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return [Finding("fail", "data folder", f"cannot write to {folder} ({error.strerror}); set MOTIVE_DATA to another one")]
+    free = shutil.disk_usage(folder).free / 2**30
+    level: Level = "ok" if free > 1 else "warn"
+    return [Finding(level, "data folder", f"{folder}, {free:.0f} GiB free")]
+
+
+def _database() -> list[Finding]:
+    from motive_fo.dataset.connect import fiftyone
+
+    fo = fiftyone()
+    return [Finding("ok", "database", f"FiftyOne {fo.__version__} is connected, {len(fo.list_datasets())} datasets")]
+
+
+def _plugin() -> list[Finding]:
+    from motive_fo.dataset.plugin import FOLDER, plugins_folder
+
+    place = plugins_folder() / FOLDER
+    if not (place / "fiftyone.yml").is_file():
+        return [Finding("warn", "plugin", "not installed; motive plugin install (motive app does it by itself)")]
+    return [Finding("ok", "plugin", str(place))]
+
+
+def _stores(dataset: str) -> list[Finding]:
+    from motive_fo.dataset.connect import load_dataset
+    from motive_fo.dataset.run_record import list_runs, load_run
+    from motive_fo.store.run_store import RunStore
+    from motive_fo.store.table import Status
+
+    findings = []
+    target = load_dataset(dataset)
+    for name in list_runs(target):
+        record = load_run(target, name)
+        try:
+            store = RunStore(record.store)
+            counts = []
+            for table_name in ("motion", "train", "query"):
+                if store.has_table(table_name):
+                    table = store.table(table_name)
+                    for column in table.columns:
+                        table.read(column, table.ids)  # the checksums are verified by reading
+                    done = sum(table.status(i) in (Status.DONE, Status.STATIC) for i in table.ids)
+                    counts.append(f"{table_name} {done}/{len(table)}")
+            findings.append(Finding("ok", f"store {name}", ", ".join(counts) or "empty"))
+        except Exception as error:
+            text = f"{' '.join(str(error).split())}; delete the run and compute it again if it cannot be restored"
+            findings.append(Finding("fail", f"store {name}", text))
+    return findings or [Finding("ok", "stores", f"dataset {dataset!r} has no runs")]

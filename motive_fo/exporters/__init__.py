@@ -1,0 +1,1 @@
+"""Selections as folders that trainers read."""

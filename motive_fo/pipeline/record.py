@@ -1,0 +1,103 @@
+"""One clip as the steps see it, and which version of its file a result belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motive_fo.clips.digest import content_digest, file_stamp
+from motive_fo.errors import ClipError
+from motive_fo.store.table import Row, Status, Table
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """A clip to be computed: a stable id, its file, its caption (empty where there is none)."""
+
+    id: str
+    path: Path
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a result was computed from: size, modification time and digest of the file, digest of the caption."""
+
+    size: int
+    mtime_ns: int
+    content: str
+
+
+def caption_digest(caption: str) -> str:
+    """Short digest of a caption."""
+    return hashlib.blake2b(caption.encode(), digest_size=8).hexdigest()
+
+
+def version_of(record: ClipRecord, *, with_caption: bool) -> Version:
+    """The version of the record's file and caption. A file that cannot be read has a version too, an empty one."""
+    try:
+        stamp = file_stamp(record.path)
+        digest = content_digest(record.path)
+    except (ClipError, OSError):
+        return Version(-1, -1, "")
+    return Version(stamp.size, stamp.mtime_ns, f"{digest}+{caption_digest(record.caption)}" if with_caption else digest)
+
+
+def outdated(
+    table: Table, records: Sequence[ClipRecord], *, with_caption: bool, retry_failed: bool = False
+) -> list[ClipRecord]:
+    """The records whose row is missing, unfinished, or belongs to another version of the file or caption.
+
+    A file whose size and modification time are unchanged is taken as unchanged; otherwise its content decides.
+    """
+    ids = [record.id for record in records]
+    known = [clip_id for clip_id in ids if clip_id in table]
+    columns = (table.read(key, known) for key in ("size", "mtime_ns", "content"))
+    stored = dict(zip(known, zip(*columns, strict=True), strict=True)) if known else {}
+    return [
+        record
+        for record in records
+        if not _is_current(table, record, stored.get(record.id), with_caption, retry_failed)
+    ]
+
+
+def _is_current(
+    table: Table, record: ClipRecord, stored: tuple[np.int64, np.int64, str] | None, with_caption: bool, retry: bool
+) -> bool:
+    status = table.status(record.id)
+    if stored is None or status == Status.PENDING or (retry and status == Status.FAILED):
+        return False
+    size, mtime_ns, content = int(stored[0]), int(stored[1]), str(stored[2])
+    if with_caption and content and not content.endswith(f"+{caption_digest(record.caption)}"):
+        return False
+    try:
+        stamp = file_stamp(record.path)
+    except (ClipError, OSError):
+        return content == ""
+    if (stamp.size, stamp.mtime_ns) == (size, mtime_ns):
+        return True
+    return version_of(record, with_caption=with_caption).content == content
+
+
+def failed_row(record: ClipRecord, version: Version, error: BaseException, decoder: str = "") -> Row:
+    """The row of a clip that failed: stage, code and one line of text. Anything unforeseen is ``internal_error``."""
+    if isinstance(error, ClipError):
+        stage, code, message = error.stage, error.code, error.message
+    else:
+        text = " ".join(str(error).split())[:500]
+        stage, code, message = "internal", "internal_error", f"{type(error).__name__}: {text}"
+    return Row(
+        id=record.id,
+        status=Status.FAILED,
+        code=code,
+        stage=stage,
+        message=message,
+        size=version.size,
+        mtime_ns=version.mtime_ns,
+        content=version.content,
+        decoder=decoder,
+    )
