@@ -1,0 +1,49 @@
+"""Operator forms made from the settings classes, and the settings read back from what was filled in."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from fiftyone.operators import types
+
+from motive_fo.config import plain_hint
+
+
+def add_settings(inputs: Any, made: type[Any], *, only: tuple[str, ...] = ()) -> None:
+    """A field for every setting of a class (or for those named in ``only``), with its default and description."""
+    hints = get_type_hints(made, include_extras=True)
+    for item in fields(made):
+        if only and item.name not in only:
+            continue
+        hint, info = get_args(hints[item.name])[:2]
+        default = getattr(item.default, "default", item.default)  # pydantic keeps the plain default inside
+        _add(inputs, item.name, plain_hint(hint), default, info.description)
+
+
+def read_settings(params: dict[str, Any], made: type[Any]) -> dict[str, Any]:
+    """The settings of a class that were filled in."""
+    given = {}
+    for item in fields(made):
+        value = params.get(item.name)
+        if value in (None, ""):
+            continue
+        given[item.name] = _numbers(value) if isinstance(value, str) and item.name in ("timesteps", "noises") else value
+    return given
+
+
+def _add(inputs: Any, name: str, hint: Any, default: Any, description: str) -> None:
+    shown: dict[str, Any] = {"label": name.replace("_", " ").capitalize(), "description": description, "default": default}
+    if get_origin(hint) is Literal:
+        choices = types.Dropdown()
+        for value in get_args(hint):
+            choices.add_choice(value, label=str(value))
+        inputs.enum(name, choices.values(), view=choices, **shown)
+    elif get_origin(hint) is tuple:
+        inputs.str(name, **{**shown, "default": ",".join(str(part) for part in default)})
+    else:
+        {int: inputs.int, float: inputs.float, bool: inputs.bool}.get(hint, inputs.str)(name, **shown)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) if "." in part else int(part) for part in text.split(",") if part.strip())
