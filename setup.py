@@ -1,4 +1,4 @@
-"""Puts ``fiftyone.yml`` into the wheel beside the plugin's code, so that ``motive plugin install`` works without a clone."""
+"""Puts ``fiftyone.yml`` into the wheel beside the plugin's code: ``motive plugin install`` works without a clone."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,8 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithManifest(build_py):
+    """Copies the manifest into a built package; a clone has it in its place."""
+
     def run(self) -> None:
         super().run()
         if not self.editable_mode:

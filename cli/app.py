@@ -19,7 +19,7 @@ import click
 @click.option("--address", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines in")
 @click.option("--no-browser", is_flag=True, help="only serve; open the printed address yourself")
 def app_command(dataset: str, port: int, address: str, no_browser: bool) -> None:
-    """Open DATASET in the FiftyOne App, with the operators of motive and a worker for delegated ones. Ctrl-C ends it."""
+    """Open DATASET in the FiftyOne App, with our operators and a worker for delegated ones. Ctrl-C ends it."""
     # FiftyOne reads these when it is imported
     os.environ["FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS"] = "true"
     from motive_fo.dataset.connect import fiftyone, load_dataset

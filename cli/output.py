@@ -80,7 +80,9 @@ def step_lines(report: StepReport) -> list[str]:
 
 def import_lines(data: dict[str, Any]) -> list[str]:
     """An import's report in a line or two."""
-    line = f"import: {data['added']} new, {data['updated']} updated, {data['unchanged']} unchanged in {data['dataset']!r}"
+    line = (
+        f"import: {data['added']} new, {data['updated']} updated, {data['unchanged']} unchanged in {data['dataset']!r}"
+    )
     lines = [line]
     if data["without_caption"]:
         lines.append(f"  {data['without_caption']} without a caption")

@@ -21,7 +21,9 @@ from .output import curate_lines, emit, export_lines, import_lines, shown_progre
 
 _dataset = click.argument("dataset")
 _run = click.option("--run", default="motive", show_default=True, help="name of the run")
-_store = click.option("--store", type=click.Path(), help="folder of the run's store [default: the data folder of motive]")
+_store = click.option(
+    "--store", type=click.Path(), help="folder of the run's store [default: the data folder of motive]"
+)
 _retry = click.option("--retry-failed", is_flag=True, help="compute clips again that failed before")
 _json = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 _quiet = click.option("--quiet", is_flag=True, help="no progress")
@@ -61,7 +63,14 @@ def import_command(source: str, dataset: str, role: str, allow_outside: bool, as
 @_json
 @_quiet
 def motion_command(
-    dataset: str, run: str, view: str | None, store: str | None, retry_failed: bool, as_json: bool, quiet: bool, **given: Any
+    dataset: str,
+    run: str,
+    view: str | None,
+    store: str | None,
+    retry_failed: bool,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Motion of every clip: statistics, curve, mask. No gradients.
 
@@ -169,7 +178,8 @@ def influence_command(
 @_run
 @settings_options(SelectionConfig)
 @_json
-def curate_command(dataset: str, run: str, as_json: bool, **given: Any) -> None:
+@_quiet
+def curate_command(dataset: str, run: str, as_json: bool, quiet: bool, **given: Any) -> None:
     """Votes, ranks, and saved views of the clips to train on.
 
     \b

@@ -1,7 +1,7 @@
 """Every setting of the product, one place each: default, unit, reason.
 
-Command-line options, operator forms, configuration files and run records are made from these classes, so they cannot drift
-apart. The classes check their values when they are made; ``load`` reads a whole run from YAML.
+Command-line options, operator forms, configuration files and run records are made from these classes, so they cannot
+drift apart. The classes check their values when they are made; ``load`` reads a whole run from YAML.
 """
 
 from __future__ import annotations
@@ -28,15 +28,24 @@ class ClipConfig:
     """Which frames and pixels of each video are used. What is left open is the model's own default."""
 
     start: Annotated[float, Field(ge=0, description="first instant used, in seconds from the first frame")] = 0.0
-    fps: Annotated[float | None, Field(gt=0, le=1000, description="frames per second of the clip; the model's own where open")] = None
-    frames: Annotated[int | None, Field(ge=2, description="number of frames; must fit the model's rule, the model's own where open")] = None
-    height: Annotated[int | None, Field(ge=1, description="rows after scaling and cropping, in pixels; the model's own where open")] = None
-    width: Annotated[int | None, Field(ge=1, description="columns after scaling and cropping, in pixels; the model's own where open")] = None
+    fps: Annotated[
+        float | None, Field(gt=0, le=1000, description="frames per second of the clip; the model's own where open")
+    ] = None
+    frames: Annotated[
+        int | None, Field(ge=2, description="number of frames; must fit the model's rule, the model's own where open")
+    ] = None
+    height: Annotated[
+        int | None, Field(ge=1, description="rows after scaling and cropping, in pixels; the model's own where open")
+    ] = None
+    width: Annotated[
+        int | None, Field(ge=1, description="columns after scaling and cropping, in pixels; the model's own where open")
+    ] = None
     crop: Annotated[
         Crop, Field(description="center: scale to cover, cut evenly; none: scale rows and columns apart")
     ] = "center"
     decoder: Annotated[
-        Literal["auto", "pyav", "decord"], Field(description="auto is PyAV, right for every file; decord refuses files it would misread")
+        Literal["auto", "pyav", "decord"],
+        Field(description="auto is PyAV, right for every file; decord refuses files it would misread"),
     ] = "auto"
 
     def resolve(self, card: ModelCard) -> ClipSpec:
@@ -90,7 +99,9 @@ class AttributionConfig:
     ] = (750.748,)  # Paper: t_fix = 751, index 500 of the shift-3 schedule
     noises: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...],
-        Field(min_length=1, description="seeds of the noise shared by all clips; one gradient for each timestep and seed"),
+        Field(
+            min_length=1, description="seeds of the noise shared by all clips; one gradient for each timestep and seed"
+        ),
     ] = (0,)
     projection: Annotated[
         Literal["fastfood", "gaussian", "identity"],
@@ -132,9 +143,9 @@ class ExportConfig:
     """How a selection is written for a trainer."""
 
     layout: Annotated[Literal["diffsynth"], Field(description="trainer whose layout is written")] = "diffsynth"
-    media: Annotated[
-        Literal["symlink", "copy"], Field(description="symlink takes no space; copy stands alone")
-    ] = "symlink"
+    media: Annotated[Literal["symlink", "copy"], Field(description="symlink takes no space; copy stands alone")] = (
+        "symlink"
+    )
     overwrite: Annotated[bool, Field(description="replace what is in the folder")] = False
 
 
@@ -150,7 +161,9 @@ class RunConfig:
     queries: Annotated[
         str | None, Field(description="the same for the query clips, which show the motion that is wanted")
     ] = None
-    train: Annotated[str | None, Field(description="tag or saved view of the training clips; tag 'train' if open")] = None
+    train: Annotated[str | None, Field(description="tag or saved view of the training clips; tag 'train' if open")] = (
+        None
+    )
     query: Annotated[
         str | None,
         Field(description="tag, saved view or second dataset of the query clips; tag 'query' if open"),

@@ -100,7 +100,9 @@ def _own_dataset(name: str, source: dict[str, str], *, fresh: bool) -> None:
         dataset = fo.load_dataset(name)
         known = dataset.info.get(_MARK)
         if known is None:
-            raise InputError(f"dataset {name!r} exists and was not made by the demo: choose another name with --dataset")
+            raise InputError(
+                f"dataset {name!r} exists and was not made by the demo: choose another name with --dataset"
+            )
         if known == source and not fresh:
             return
         if has_run(dataset, RUN):

@@ -49,15 +49,15 @@ def examine(dataset: str | None = None) -> list[Finding]:
         try:
             findings += check()
         except Exception as error:  # a broken installation must not stop the doctor
-            text = " ".join(str(error).split()) if isinstance(error, MotiveError) else f"{type(error).__name__}: {error}"
+            text = (
+                " ".join(str(error).split()) if isinstance(error, MotiveError) else f"{type(error).__name__}: {error}"
+            )
             findings.append(Finding("fail", subject, text))
     return findings
 
 
 def _python() -> list[Finding]:
     found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
-        return [Finding("fail", "python", f"{found}; 3.11 or newer is needed (zarr 3)")]
     return [Finding("ok", "python", found)]
 
 
@@ -122,7 +122,9 @@ def _flow() -> list[Finding]:
     from motive_fo.config import FlowConfig
     from motive_fo.flow.registry import build_estimator
 
-    return [Finding("ok", "flow", f"{build_estimator(FlowConfig()).identity()['estimator']} is ready, needs no weights")]
+    return [
+        Finding("ok", "flow", f"{build_estimator(FlowConfig()).identity()['estimator']} is ready, needs no weights")
+    ]
 
 
 def _model() -> list[Finding]:
@@ -143,7 +145,11 @@ def _data_folder() -> list[Finding]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        return [Finding("fail", "data folder", f"cannot write to {folder} ({error.strerror}); set MOTIVE_DATA to another one")]
+        return [
+            Finding(
+                "fail", "data folder", f"cannot write to {folder} ({error.strerror}); set MOTIVE_DATA to another one"
+            )
+        ]
     free = shutil.disk_usage(folder).free / 2**30
     level: Level = "ok" if free > 1 else "warn"
     return [Finding(level, "data folder", f"{folder}, {free:.0f} GiB free")]

@@ -1,7 +1,7 @@
 """Every error the product raises, in two families.
 
-* ``MotiveError`` and its children: the call cannot go on. The text names what is wrong and the way out; the command line
-  prints it as one line and exits with code 2, an operator shows it in its form.
+* ``MotiveError`` and its children: the call cannot go on. The text names what is wrong and the way out; the command
+  line prints it as one line and exits with code 2, an operator shows it in its form.
 * ``ClipError``: *one clip* cannot go on. It carries a stage and a code, is recorded on that clip and never stops a run.
 
 ``CLIP_CODES`` is the whole list of codes a clip can carry.
@@ -53,18 +53,33 @@ CLIP_CODES: Final[dict[str, tuple[str, str]]] = {
     "no_video_stream": ("The file has no video stream.", "Delete the sample; it holds only sound or subtitles."),
     "no_timestamps": ("The video has no usable timestamps.", "Write it again with ffmpeg, which numbers its frames."),
     "decode_failed": ("The decoder failed inside the part that is needed.", "Download or encode the clip again."),
-    "too_short": ("The video ends before the clip specification does.", "Choose fewer frames, a higher fps or an earlier start."),
-    "flow_failed": ("The flow estimator failed on the frames.", "Report it with the clip; other clips are not affected."),
+    "too_short": (
+        "The video ends before the clip specification does.",
+        "Choose fewer frames, a higher fps or an earlier start.",
+    ),
+    "flow_failed": (
+        "The flow estimator failed on the frames.",
+        "Report it with the clip; other clips are not affected.",
+    ),
     "static": ("Nothing moves by more than the static floor.", "Lower the floor if slow motion matters to you."),
-    "encode_failed": ("The model could not encode the frames or the caption.", "Look at the message; it is the model's own."),
+    "encode_failed": (
+        "The model could not encode the frames or the caption.",
+        "Look at the message; it is the model's own.",
+    ),
     "zero_gradient": ("The gradient is exactly zero.", "Check that the model's weights are trained and finite."),
-    "nonfinite_gradient": ("The loss or the gradient is not finite.", "Try float32; a repeated case points at the weights."),
+    "nonfinite_gradient": (
+        "The loss or the gradient is not finite.",
+        "Try float32; a repeated case points at the weights.",
+    ),
     "duplicate_clip": ("The same video with the same caption is already in the run.", "Delete one of the two samples."),
     "repeated_sketch": (
         "Two different clips gave the same gradient sketch.",
         "The model does not see the difference between them: check the clip specification and the weights.",
     ),
-    "internal_error": ("An unexpected error; the message is the original one.", "Report it with the clip; the run went on."),
+    "internal_error": (
+        "An unexpected error; the message is the original one.",
+        "Report it with the clip; the run went on.",
+    ),
 }
 
 

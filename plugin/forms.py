@@ -33,7 +33,11 @@ def read_settings(params: dict[str, Any], made: type[Any]) -> dict[str, Any]:
 
 
 def _add(inputs: Any, name: str, hint: Any, default: Any, description: str) -> None:
-    shown: dict[str, Any] = {"label": name.replace("_", " ").capitalize(), "description": description, "default": default}
+    shown: dict[str, Any] = {
+        "label": name.replace("_", " ").capitalize(),
+        "description": description,
+        "default": default,
+    }
     if get_origin(hint) is Literal:
         choices = types.Dropdown()
         for value in get_args(hint):

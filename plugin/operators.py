@@ -1,7 +1,7 @@
 """The operators: one for each step, thin over the public functions of ``motive_fo``.
 
-All are generators, so that one class serves immediate execution (progress messages are yielded to the App) and delegated
-execution (progress is set on the operation).
+All are generators, so that one class serves immediate execution (progress messages are yielded to the App) and
+delegated execution (progress is set on the operation).
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class _StepOperator(foo.Operator):
 
     def resolve_input(self, ctx: Any) -> Any:
         inputs = types.Object()
-        inputs.str("run", default="motive", required=True, label="Run", description="name of the run and its field group")
+        inputs.str(
+            "run", default="motive", required=True, label="Run", description="name of the run and its field group"
+        )
         self.form(ctx, inputs)
         return types.Property(inputs, view=types.View(label=f"Motive: {self.label}", description=self.description))
 
@@ -126,7 +128,9 @@ class ComputeMotion(_StepOperator):
     """Motion of the target view."""
 
     step, label, icon = "compute_motion", "compute motion", "/assets/motion.svg"
-    description = "Statistics of motion for every clip; no gradients. Writes the run's motion fields and two saved views."
+    description = (
+        "Statistics of motion for every clip; no gradients. Writes the run's motion fields and two saved views."
+    )
 
     def form(self, ctx: Any, inputs: Any) -> None:
         inputs.view_target(ctx)

@@ -1,8 +1,8 @@
 """Random numbers by counter: the same bits on every device, in every process, in any order.
 
-Philox4x32-10 (Salmon et al., SC 2011), written with torch integers. The n-th number of a stream depends on (key, n) alone, so a
-projection needs no state and no stored matrix. Gaussians are 16-bit quantiles read from a table instead of Box-Muller,
-whose logarithms and cosines differ in the last bit between devices.
+Philox4x32-10 (Salmon et al., SC 2011), written with torch integers. The n-th number of a stream depends on (key, n)
+alone, so a projection needs no state and no stored matrix. Gaussians are 16-bit quantiles read from a table instead of
+Box-Muller, whose logarithms and cosines differ in the last bit between devices.
 """
 
 from __future__ import annotations

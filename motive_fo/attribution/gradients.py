@@ -1,7 +1,7 @@
 """The gradient of one clip's loss, projected while it is computed.
 
-A hook on every attributed parameter projects its gradient in float32 as soon as autograd has it and frees it at once, so that
-the memory above the model's own is one tensor's gradient, not all of them.
+A hook on every attributed parameter projects its gradient in float32 as soon as autograd has it and frees it at once,
+so that the memory above the model's own is one tensor's gradient, not all of them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ UNMASKED, MASKED = 0, 1
 def attributed_parameters(module: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     """Every parameter of the denoiser once, by name in name order.
 
-    Tied parameters appear once, under their first name. Names lose the prefixes of wrappers (``module.``, ``_orig_mod.``): the
-    projection is keyed by name and must not depend on how a module is wrapped.
+    Tied parameters appear once, under their first name. Names lose the prefixes of wrappers (``module.``,
+    ``_orig_mod.``): the projection is keyed by name and must not depend on how a module is wrapped.
     """
     named = [(_plain_name(name), parameter) for name, parameter in module.named_parameters()]
     return sorted(named, key=lambda item: item[0])
@@ -48,7 +48,8 @@ class Sketches:
     """Projected gradients of one clip.
 
     Attributes:
-        sketch_S2D: float32, S samples (one for each timestep and noise), [UNMASKED, MASKED]; NaN where there is no mask.
+        sketch_S2D: float32, S samples (one for each timestep and noise), [UNMASKED, MASKED]; NaN where there is no
+        mask.
         norm_S2: float64, norm of the gradient before projection.
         loss_S2: float64, the loss itself.
     """
@@ -172,7 +173,9 @@ def _checked(
         raise ClipError("gradient", "nonfinite_gradient", f"the loss is {loss.item()}")
     sketch, norm = backward.run(loss, keep_graph=keep_graph)
     if not (np.isfinite(norm) and np.isfinite(sketch).all()):
-        raise ClipError("gradient", "nonfinite_gradient", f"the loss is finite ({loss.item():.4g}), its gradient is not")
+        raise ClipError(
+            "gradient", "nonfinite_gradient", f"the loss is finite ({loss.item():.4g}), its gradient is not"
+        )
     if norm == 0 or not sketch.any():
         raise ClipError("gradient", "zero_gradient", f"the loss is {loss.item():.4g}, its gradient is zero")
     return sketch, norm

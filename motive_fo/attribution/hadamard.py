@@ -1,7 +1,8 @@
 """The Walsh-Hadamard transform, unnormalised, in Sylvester order.
 
-``H_(ab) = H_a (x) H_b``: a transform of size n is two or three products with small Hadamard matrices, which plain torch does at
-the speed of its matrix product. On CUDA the compiled kernel of ``fast-hadamard-transform`` is used where it is installed.
+``H_(ab) = H_a (x) H_b``: a transform of size n is two or three products with small Hadamard matrices, which plain
+torch does at the speed of its matrix product. On CUDA the compiled kernel of ``fast-hadamard-transform`` is used where
+it is installed.
 """
 
 from __future__ import annotations

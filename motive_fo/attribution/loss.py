@@ -28,8 +28,8 @@ def motion_weighted_loss(
 def shared_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """The noise all train and query clips of one latent shape share.
 
-    ``Choice:`` drawn on the CPU in float32 from (seed, shape) alone, never from a position in a batch, so that a clip's gradient is
-    the same alone, in any order and on any device.
+    ``Choice:`` drawn on the CPU in float32 from (seed, shape) alone, never from a position in a batch, so that a
+    clip's gradient is the same alone, in any order and on any device.
     """
     digest = hashlib.sha256(f"{seed}|{','.join(map(str, shape))}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little") >> 1)

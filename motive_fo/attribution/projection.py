@@ -1,10 +1,10 @@
 """Projection of a gradient to D numbers, tensor by tensor.
 
-A projection is linear and is given one parameter tensor at a time: the sketch of a whole gradient is the sum of its tensors'
-parts, so a backward hook can project a tensor and free it, and the full gradient never exists.
+A projection is linear and is given one parameter tensor at a time: the sketch of a whole gradient is the sum of its
+tensors' parts, so a backward hook can project a tensor and free it, and the full gradient never exists.
 
-``FastfoodProjection`` is the method's map; ``GaussianProjection`` and ``IdentityProjection`` are oracles that say what a
-perfect random map and no map at all would give.
+``FastfoodProjection`` is the method's map; ``GaussianProjection`` and ``IdentityProjection`` are oracles that say what
+a perfect random map and no map at all would give.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Projection(Protocol):
 class FastfoodProjection:
     """Blocked, streamed Fastfood: P = 1/sqrt(n) S H G Pi H B in every block of n elements, the blocks' outputs summed.
 
-    ``Paper: Eq. 8`` for one block. ``Choice:`` blocks, because one transform over all parameters is neither affordable nor
-    streamable; every block has its own signs B and Gaussians G, all blocks of one size share the permutation Pi. Since the D
-    kept rows of H_n in Sylvester order are (a row of ones) x H_D, the second transform is a sum over the n/D pieces of a
-    block and one H_D at the very end. Each block carries its own 1/sqrt(n), so that E|Pg|^2 = |g|^2 whatever the blocking, and
-    inner products are kept without bias.
+    ``Paper: Eq. 8`` for one block. ``Choice:`` blocks, because one transform over all parameters is neither affordable
+    nor streamable; every block has its own signs B and Gaussians G, all blocks of one size share the permutation Pi.
+    Since the D kept rows of H_n in Sylvester order are (a row of ones) x H_D, the second transform is a sum over the
+    n/D pieces of a block and one H_D at the very end. Each block carries its own 1/sqrt(n), so that E|Pg|^2 = |g|^2
+    whatever the blocking, and inner products are kept without bias.
 
     Args:
         dimension: D, a power of two of at least 128.

@@ -37,7 +37,8 @@ class Chosen:
 def records_of(samples: Any) -> Chosen:
     """Clip records of a dataset or view.
 
-    A clip's id is its ``motive_id``, which our import sets to folder and relative path; samples without one use their sample id.
+    A clip's id is its ``motive_id``, which our import sets to folder and relative path; samples without one use their
+    sample id.
 
     Raises:
         InputError: not videos, or two samples share a ``motive_id``.
@@ -62,7 +63,7 @@ def records_of(samples: Any) -> Chosen:
 
 
 def choose_train(dataset: Any, selector: str | Any | None) -> Any:
-    """The training clips: a view as given, a tag or saved view by name; else the tag ``train``, else all but queries."""
+    """The training clips: a view, or a tag or saved view by name; else the tag ``train``, else all but queries."""
     if selector is not None and not isinstance(selector, str):
         return selector
     if selector is not None:
@@ -81,7 +82,7 @@ def choose_queries(dataset: Any, selector: str | Any | None) -> Any:
         return _named(dataset, selector, datasets=True)
     if QUERY_TAG not in dataset.distinct("tags"):
         raise InputError(
-            f"dataset {dataset_of(dataset).name!r} has no clips tagged {QUERY_TAG!r}: import the clips that show the motion "
+            f"dataset {dataset_of(dataset).name!r} has no clips tagged {QUERY_TAG!r}: import clips of the motion "
             "you want (motive import FOLDER NAME --role query), or name a tag, saved view or dataset with --query"
         )
     return dataset.match_tags(QUERY_TAG)

@@ -1,4 +1,4 @@
-"""The door to FiftyOne: importing it, reaching its database, finding a dataset - each with one clear sentence on failure."""
+"""The door to FiftyOne: importing it, reaching its database, finding a dataset, each with one sentence on failure."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def _database_error(error: Exception) -> DatabaseError:
     if uri:
         return DatabaseError(f"the database named by FIFTYONE_DATABASE_URI cannot be reached ({text}): is it running?")
     return DatabaseError(
-        f"FiftyOne cannot start its database ({text}): run `make install`, or set FIFTYONE_DATABASE_URI to a MongoDB of yours"
+        f"FiftyOne cannot start its database ({text}): "
+        "run `make install`, or set FIFTYONE_DATABASE_URI to a MongoDB of yours"
     )
 
 

@@ -1,4 +1,4 @@
-"""The fields of a run: one group of typed, described fields, so that the sidebar filters by them and says what they mean."""
+"""The fields of a run: one group of typed, described fields that the sidebar filters by and explains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "motion_curve": ("ListField", "mean motion of each frame, in pixels per frame"),
     "loss": ("FloatField", "the model's diffusion loss on the clip, without the motion mask"),
     "gradient_norm": ("FloatField", "norm of the gradient of that loss over all attributed parameters"),
-    "influence": ("FloatField", "motion influence: mean percentile rank over the queries, 100 helps most, 0 hurts most"),
+    "influence": (
+        "FloatField",
+        "motion influence: mean percentile rank over the queries, 100 helps most, 0 hurts most",
+    ),
     "whole_influence": ("FloatField", "the same for the whole clip, without the motion mask"),
     "influence_difference": ("FloatField", "motion influence minus whole-clip influence, in percentile points"),
     "votes": ("IntField", "queries whose best clips include this one"),
@@ -61,7 +64,14 @@ def write_motion(dataset: Any, run: str, chosen: Chosen, table: Table) -> None:
         values = table.read(column, ids)
         _write(dataset, run, name, chosen, ids, [float(v) if k else None for v, k in zip(values, known, strict=True)])
     curves = table.read("curve", ids)
-    _write(dataset, run, "motion_curve", chosen, ids, [c.tolist() if k else None for c, k in zip(curves, known, strict=True)])
+    _write(
+        dataset,
+        run,
+        "motion_curve",
+        chosen,
+        ids,
+        [c.tolist() if k else None for c, k in zip(curves, known, strict=True)],
+    )
 
 
 def write_states(dataset: Any, run: str, chosen: Chosen, store: RunStore) -> None:

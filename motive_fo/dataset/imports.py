@@ -73,9 +73,9 @@ def import_clips(
     Importing the same clips again changes nothing but captions that differ.
 
     Args:
-        source: a folder, searched with its subfolders (captions come from a ``metadata.jsonl`` or ``metadata.csv`` in it), or
-            a ``.jsonl`` or ``.csv`` file with one clip per row: a path (``video``, ``file_name``, ...) and a caption
-            (``prompt``, ``caption`` or ``text``).
+        source: a folder, searched with its subfolders (captions come from a ``metadata.jsonl`` or ``metadata.csv`` in
+            it), or a ``.jsonl`` or ``.csv`` file with one clip per row: a path (``video``, ``file_name``, ...) and a
+            caption (``prompt``, ``caption`` or ``text``).
         dataset: name of the FiftyOne dataset.
         role: tag of the clips: ``train``, ``query``, or any of yours.
         allow_outside: take rows whose path leads out of the listing's folder.
@@ -219,7 +219,12 @@ def _metadata(path: Path, report: ImportReport) -> Any:
         size = path.stat().st_size if path.is_file() else 0
         # the App shows an error tile for the file; these three only keep it from refusing the whole page
         return fo.VideoMetadata(
-            size_bytes=size, frame_width=1, frame_height=1, frame_rate=1.0, total_frame_count=0, encoding_str="unreadable"
+            size_bytes=size,
+            frame_width=1,
+            frame_height=1,
+            frame_rate=1.0,
+            total_frame_count=0,
+            encoding_str="unreadable",
         )
     return fo.VideoMetadata(
         size_bytes=facts.size_bytes,

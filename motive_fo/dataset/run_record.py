@@ -1,4 +1,5 @@
-"""The record of a run in its dataset: settings, store, and everything the run wrote, so that all of it can be found and removed.
+"""The record of a run in its dataset: settings, store, and everything the run wrote, so that all of it can be found
+and removed.
 
 It is kept as FiftyOne's own ``RunConfig``, whose class every FiftyOne knows: a dataset opens without this package.
 """
@@ -91,8 +92,8 @@ class RunRecord:
         """The settings to use, noted in the record.
 
         Args:
-            given: the whole section; or some of its settings, changed against what the run was begun with (or the defaults);
-                or None for no change.
+            given: the whole section; or some of its settings, changed against what the run was begun with (or the
+                defaults); or None for no change.
 
         Raises:
             ConfigError: a setting is unknown or wrong.
@@ -118,10 +119,14 @@ def open_run(dataset: Any, run: str, store: str | Path | None = None) -> RunReco
     if has_run(dataset, run):
         record = load_run(dataset, run)
         if store is not None and Path(store).expanduser().absolute() != Path(record.store):
-            raise InputError(f"run {run!r} keeps its store in {record.store}: leave --store out, or choose another run name")
+            raise InputError(
+                f"run {run!r} keeps its store in {record.store}: leave --store out, or choose another run name"
+            )
         return record
     if run in dataset.list_runs() or dataset.has_sample_field(run):
-        raise InputError(f"{run!r} is already a field or run of dataset {dataset.name!r} and not one of motive: choose --run")
+        raise InputError(
+            f"{run!r} is already a field or run of dataset {dataset.name!r} and not one of motive: choose --run"
+        )
     place = Path(store).expanduser() if store is not None else data_folder() / _slug(dataset.name) / f"{run}.zarr"
     return RunRecord(run, str(place.absolute()), created=_now())
 
@@ -136,7 +141,8 @@ def load_run(dataset: Any, run: str) -> RunRecord:
     if not has_run(dataset, run):
         known = list_runs(dataset)
         raise InputError(
-            f"dataset {dataset.name!r} has no run {run!r}; " + (f"it has: {', '.join(known)}" if known else "it has none yet")
+            f"dataset {dataset.name!r} has no run {run!r}; "
+            + (f"it has: {', '.join(known)}" if known else "it has none yet")
         )
     record: dict[str, Any] = json.loads(dataset.get_run_info(run).config.record)
     return RunRecord(**record)

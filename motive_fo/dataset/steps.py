@@ -1,4 +1,4 @@
-"""The steps on a FiftyOne dataset: choose clips, compute into the run's store, write fields, views and the run's record."""
+"""The steps on a FiftyOne dataset: choose clips, compute into the run's store, write fields, views and record."""
 
 from __future__ import annotations
 
@@ -60,16 +60,15 @@ def compute_motion(
         retry_failed: compute clips again that failed before.
 
     Raises:
-        MotiveError: wrong settings, another run's store, no such dataset. A clip's failure is recorded on its sample instead.
+        MotiveError: wrong settings, another run's store, no such dataset. A clip's failure is recorded on its sample
+        instead.
     """
     samples = as_samples(samples)
     dataset = dataset_of(samples)
     with _step(dataset, run, store) as (record, run_store):
         settings = _motion_settings(record, clip, flow, motion, {"model": model} if model else None)
         chosen = records_of(samples)
-        report = compute_motion_table(
-            chosen.records, run_store, settings, retry_failed=retry_failed, progress=progress
-        )
+        report = compute_motion_table(chosen.records, run_store, settings, retry_failed=retry_failed, progress=progress)
         _write_motion_results(dataset, record, chosen, run_store)
         record.steps["motion"] = report.as_dict()
     return report
@@ -91,7 +90,8 @@ def compute_gradients(
 ) -> dict[str, StepReport]:
     """Gradient sketches of training and query clips, and the motion of those that have none yet.
 
-    Only what is missing is computed: adding clips or queries, or starting again after an interruption, touches nothing else.
+    Only what is missing is computed: adding clips or queries, or starting again after an interruption, touches nothing
+    else.
 
     Args:
         dataset: a dataset or its name.
@@ -192,7 +192,7 @@ def curate(
     *,
     selection: SelectionConfig | Changes | None = None,
 ) -> CurateReport:
-    """Votes, ranks and the selection of a scored run: the fields ``votes``, ``rank``, ``influence_rank`` and the saved views."""
+    """The selection of a scored run: the fields ``votes``, ``rank``, ``influence_rank`` and the saved views."""
     dataset = dataset_of(as_samples(dataset))
     load_run(dataset, run)
     with _step(dataset, run, None) as (record, run_store):
@@ -282,7 +282,7 @@ def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -
 
 @contextmanager
 def _step(dataset: Any, run: str, store: str | Path | None) -> Iterator[tuple[RunRecord, RunStore]]:
-    """A run's record and its store, held for writing. The record is saved when the step succeeds, and before a new run's first."""
+    """A run's record and its store, held for writing. The record is saved before a new run's first step and after all."""
     new = not has_run(dataset, run)
     record = open_run(dataset, run, store)
     with RunStore(record.store, write=True) as run_store:
@@ -304,7 +304,10 @@ def _motion_settings(
 ) -> MotionSettings:
     config: AttributionConfig = record.settle("attribution", attribution)
     return MotionSettings.build(
-        record.settle("clip", clip), record.settle("flow", flow), record.settle("motion", motion), model_card(config.model)
+        record.settle("clip", clip),
+        record.settle("flow", flow),
+        record.settle("motion", motion),
+        model_card(config.model),
     )
 
 
@@ -348,4 +351,3 @@ def _export_items(view: Any, run: str) -> list[ExportItem]:
         ExportItem(record.id, record.path, record.caption, dict(zip(names, values, strict=True)))
         for record, *values in zip(records_of(view).records, *columns, strict=True)
     ]
-

@@ -40,7 +40,7 @@ def save_motion_views(dataset: Any, record: RunRecord) -> dict[str, int]:
 def save_selection_views(
     dataset: Any, record: RunRecord, ranking: Ranking, selection: SelectionConfig
 ) -> dict[str, int]:
-    """Views of the selection, over the fields ``votes``, ``rank`` and ``influence_rank``. Returns their names and sizes."""
+    """Views over the fields ``votes``, ``rank`` and ``influence_rank``. Returns their names and sizes."""
     field = fiftyone().ViewField
     run, clips = record.run, len(ranking.ids)
     kept = budget_count(selection.budget, clips)

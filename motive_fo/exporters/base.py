@@ -1,10 +1,9 @@
-"""What every exporter shares: stable file names, links or copies, a manifest, and a folder that is complete or absent."""
+"""What exporters share: stable file names, links or copies, a manifest, a folder that is complete or absent."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -156,17 +155,19 @@ def _require_free(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ExportError(f"{folder} is not empty: choose a new folder, or replace an earlier export with --overwrite")
     if not (folder / MANIFEST).is_file():
-        raise ExportError(f"{folder} is not empty and not an export of motive (it has no {MANIFEST}): choose another folder")
+        raise ExportError(
+            f"{folder} is not empty and not an export of motive (it has no {MANIFEST}): choose another folder"
+        )
 
 
 def _swap_in(part: Path, folder: Path) -> None:
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent))
-        os.replace(folder, old)
-        os.replace(part, folder)
+        folder.replace(old)
+        part.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
     else:
-        os.replace(part, folder)
+        part.replace(folder)
 
 
 def _manifest(

@@ -26,8 +26,8 @@ class Displacement:
 
     Attributes:
         flow_THW2: float32, channel 0 = x (right), 1 = y (down), in pixels of the clip.
-        visibility_THW: float32 in [0, 1], how far the displacement can be trusted (visibility times confidence), or None
-            where the estimator does not say.
+        visibility_THW: float32 in [0, 1], how far the displacement can be trusted (visibility times confidence), or
+            None where the estimator does not say.
         reading: how ``flow_THW2`` is to be read.
     """
 
@@ -37,7 +37,7 @@ class Displacement:
 
 
 class FlowEstimator(Protocol):
-    """Estimates motion between the frames of one clip. Must give the same numbers for the same frames in any process."""
+    """Estimates motion between the frames of one clip: the same numbers for the same frames in any process."""
 
     @property
     def readings(self) -> frozenset[Reading]:

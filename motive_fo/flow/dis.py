@@ -18,12 +18,12 @@ _SMALLEST = 16  # DIS refuses frames with a side below this
 class DISFlow:
     """Dense displacement between neighbouring frames, in the ``step`` reading.
 
-    The step of frame t is the flow from frame t *back* to frame t-1, negated: it lies where the point is in frame t, so no
-    splatting is needed. Frame 0 takes the forward flow to frame 1. DIS says nothing of visibility.
+    The step of frame t is the flow from frame t *back* to frame t-1, negated: it lies where the point is in frame t,
+    so no splatting is needed. Frame 0 takes the forward flow to frame 1. DIS says nothing of visibility.
 
-    ``Choice:`` the medium preset, which matches 8x8 patches at half resolution, loses small objects in small frames: below 256
-    pixels on the short side patches are matched at full resolution, below 128 on frames enlarged twofold. On the synthetic
-    scenes at 64x64 that divides the mean endpoint error by 2 to 3.
+    ``Choice:`` the medium preset, which matches 8x8 patches at half resolution, loses small objects in small frames:
+    below 256 pixels on the short side patches are matched at full resolution, below 128 on frames enlarged twofold. On
+    the synthetic scenes at 64x64 that divides the mean endpoint error by 2 to 3.
     """
 
     readings: frozenset[Reading] = frozenset({"step"})
@@ -59,9 +59,7 @@ def _prepare(frame_HW3: npt.NDArray[np.uint8], enlarge: int) -> npt.NDArray[np.u
     return np.asarray(cv2.copyMakeBorder(grey, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
-def _flow(
-    source: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8], finest_scale: int
-) -> npt.NDArray[np.float32]:
+def _flow(source: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8], finest_scale: int) -> npt.NDArray[np.float32]:
     # a fresh estimator for every pair: nothing of one clip can reach another
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(finest_scale)

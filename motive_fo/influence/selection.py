@@ -26,7 +26,8 @@ def scored_clips(scores_QN: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 
 def percentile_ranks(scores_QN: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Rank of each clip among the N clips of its query: 0 the lowest score, 100 the highest, ties share their mean rank.
+    """Rank of each clip among the N clips of its query: 0 the lowest score, 100 the highest, ties share their mean
+    rank.
 
     ``Choice:`` raw cosines are not comparable between queries, ranks are. One clip alone has rank 100.
     """
@@ -44,13 +45,13 @@ def percentile_ranks(scores_QN: npt.NDArray[np.float32]) -> npt.NDArray[np.float
 def majority_votes(scores_QN: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.int64]:
     """How many queries vote for each clip. ``Paper: Eq. 18``.
 
-    A query votes for every clip whose score reaches its threshold, the (100 - p) percentile of its scores. ``Choice:`` by
-    nearest rank, so that without ties it votes for exactly ceil(p N) clips.
+    A query votes for every clip whose score reaches its threshold, the (100 - p) percentile of its scores. ``Choice:``
+    by nearest rank, so that without ties it votes for exactly ceil(p N) clips.
 
     Args:
         share: p as a share of the clips, 0 to 1.
     """
-    queries, clips = scores_QN.shape
+    clips = scores_QN.shape[1]
     if not clips:
         return np.zeros(0, np.int64)
     count = budget_count(share, clips)

@@ -1,10 +1,10 @@
 """The protocol of an attributed video diffusion model.
 
-Everything that differs between models hides behind it: the autoencoder and its strides, the text encoder, the noising and
-target of the objective, the layout of the latents and what counts as "the DiT". One shape covers flow matching
-(Wan, LTX, HunyuanVideo: target ``e - x0``), its mirror (Mochi), v-prediction (CogVideoX, frames before channels) and packed
-token layouts (LTX), because a latent is opaque to the caller: it is drawn, noised, predicted and compared only in the
-model's own layout, and a mask is brought there by ``arrange_mask``.
+Everything that differs between models hides behind it: the autoencoder and its strides, the text encoder, the noising
+and target of the objective, the layout of the latents and what counts as "the DiT". One shape covers flow matching
+(Wan, LTX, HunyuanVideo: target ``e - x0``), its mirror (Mochi), v-prediction (CogVideoX, frames before channels) and
+packed token layouts (LTX), because a latent is opaque to the caller: it is drawn, noised, predicted and compared only
+in the model's own layout, and a mask is brought there by ``arrange_mask``.
 
 Shapes: F latent frames, h w latent cells.
 """

@@ -23,7 +23,8 @@ class ModelCard:
 
     Attributes:
         name: the name users choose it by.
-        strides: of the causal video autoencoder; latent frame 0 is frame 0 alone, each later one covers ``time`` frames.
+        strides: of the causal video autoencoder; latent frame 0 is frame 0 alone, each later one covers ``time``
+        frames.
         frame_rule: the frame counts it takes.
         size_multiple: height and width must be multiples of this many pixels.
         default_clip: the clip specification used where the user names none.
@@ -40,15 +41,19 @@ class ModelCard:
         if not self.frame_rule.accepts(spec.frames):
             below = self.frame_rule.below(spec.frames)
             near = f"{below} or " if below else ""
-            above = self.frame_rule.multiple * max(1, -(-(spec.frames - self.frame_rule.offset) // self.frame_rule.multiple))
+            above = self.frame_rule.multiple * max(
+                1, -(-(spec.frames - self.frame_rule.offset) // self.frame_rule.multiple)
+            )
             raise ConfigError(
-                f"model {self.name!r} takes {self.frame_rule} frames, not {spec.frames}: use {near}{above + self.frame_rule.offset}"
+                f"model {self.name!r} takes {self.frame_rule} frames, not {spec.frames}: "
+                f"use {near}{above + self.frame_rule.offset}"
             )
         for axis, value in (("height", spec.height), ("width", spec.width)):
             if value % self.size_multiple:
                 near_size = max(self.size_multiple, round(value / self.size_multiple) * self.size_multiple)
                 raise ConfigError(
-                    f"model {self.name!r} takes a {axis} in multiples of {self.size_multiple}, not {value}: use {near_size}"
+                    f"model {self.name!r} takes a {axis} in multiples of {self.size_multiple}, not {value}: "
+                    f"use {near_size}"
                 )
 
     def grid(self, spec: ClipSpec) -> tuple[int, int, int]:

@@ -16,8 +16,8 @@ class MotionDescription:
         mean: mean magnitude over all frames and pixels.
         p95: 95th percentile of the magnitude over all frames and pixels.
         peak: mean over frames of each frame's strongest percent of pixels; what the static floor is held against.
-            ``Choice:`` a small moving object covers a few percent of a frame: mean and p95 would miss it, and the single
-            largest pixel is estimator noise.
+            ``Choice:`` a small moving object covers a few percent of a frame: mean and p95 would miss it, and the
+            single largest pixel is estimator noise.
         curve_T: mean magnitude of each frame.
     """
 

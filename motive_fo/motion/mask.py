@@ -36,9 +36,10 @@ def to_latent_grid(
 ) -> npt.NDArray[np.float32]:
     """The mask on the latent grid of a causal video autoencoder.
 
-    Time, ``Choice:`` (the paper leaves temporal compression out): with stride r, latent frame 0 is frame 0 and latent frame
-    k >= 1 the mean of frames rk-r+1 .. rk, the frames the autoencoder folds into it. Space: ``area`` averages every pixel of a
-    cell, ``Choice:``; ``bilinear`` is ``Paper: Eq. 14``, which reads 4 of a cell's 64 pixels at stride 8.
+    Time, ``Choice:`` (the paper leaves temporal compression out): with stride r, latent frame 0 is frame 0 and latent
+    frame k >= 1 the mean of frames rk-r+1 .. rk, the frames the autoencoder folds into it. Space: ``area`` averages
+    every pixel of a cell, ``Choice:``; ``bilinear`` is ``Paper: Eq. 14``, which reads 4 of a cell's 64 pixels at
+    stride 8.
 
     Args:
         mask_THW: T = r(F-1)+1 frames; H and W multiples of the strides.

@@ -33,7 +33,6 @@ from motive_fo.store.identity import provenance
 from motive_fo.store.run_store import Role, RunStore
 from motive_fo.store.table import Column, Row, Status, Table
 
-
 _SMALL_MODEL = 20_000_000  # parameters
 
 
@@ -79,7 +78,8 @@ class GradientSettings:
 
 
 class RepeatedSketches:
-    """Notices a sketch that another clip of the table has already: the same video twice, or a model that sees no difference.
+    """Notices a sketch that another clip of the table has already: the same video twice, or a model that sees no
+    difference.
 
     The gradient's norm is the key: equal sketches have equal norms, and reading all norms is cheap.
     """
@@ -126,8 +126,8 @@ def compute_sketch_table(
 ) -> StepReport:
     """Sketches of every record, into the store's ``train`` or ``query`` table.
 
-    Motion that the store does not hold yet is computed from the same frames and kept. A clip that fails is recorded with its
-    code; nothing a clip does stops the step. Rows of one role never touch those of the other.
+    Motion that the store does not hold yet is computed from the same frames and kept. A clip that fails is recorded
+    with its code; nothing a clip does stops the step. Rows of one role never touch those of the other.
     """
     report = StepReport(f"{role} gradients", clips=len(records))
     with report.timed("total"):
@@ -159,8 +159,8 @@ def compute_sketch_table(
 def _threads(model: VideoModel) -> Iterator[None]:
     """One torch thread for a small model on a CPU.
 
-    ``Choice:`` its tensors are too small to share out (measured 3 times faster on one thread than on two), and the last bit of
-    a sketch then does not depend on the number of cores.
+    ``Choice:`` its tensors are too small to share out (measured 3 times faster on one thread than on two), and the
+    last bit of a sketch then does not depend on the number of cores.
     """
     before = torch.get_num_threads()
     small = sum(p.numel() for p in model.network.parameters()) < _SMALL_MODEL
@@ -216,7 +216,7 @@ class _Step:
     def _motion(
         self, record: ClipRecord, version: Version, needed: bool
     ) -> tuple[Clip, npt.NDArray[np.float32] | None]:
-        """Decoded frames, and the clip's mask or None where it is static. A failure is recorded in the motion table too."""
+        """Decoded frames, and the mask or None for a static clip. A failure is recorded in the motion table too."""
         file_version = replace(version, content=version.content.partition("+")[0])
         try:
             with self.report.timed("decode"):
@@ -231,7 +231,9 @@ class _Step:
             return clip, None if row.status == Status.STATIC else row.values["mask"]
         status = self.motion_table.status(record.id)
         if status == Status.FAILED:
-            stage, code, message = (str(self.motion_table.read(k, [record.id])[0]) for k in ("stage", "code", "message"))
+            stage, code, message = (
+                str(self.motion_table.read(k, [record.id])[0]) for k in ("stage", "code", "message")
+            )
             raise ClipError(stage, code, message)
         if status == Status.STATIC:
             return clip, None

@@ -85,9 +85,7 @@ def clip_motion(
         return describe(size_THW), mask
 
 
-def motion_row(
-    record: ClipRecord, version: Version, clip: Clip, settings: MotionSettings, report: StepReport
-) -> Row:
+def motion_row(record: ClipRecord, version: Version, clip: Clip, settings: MotionSettings, report: StepReport) -> Row:
     """The finished row of a clip whose frames are decoded."""
     description, mask = clip_motion(clip, settings, report)
     floor = settings.motion.static_floor

@@ -61,5 +61,3 @@ class StepReport:
             "seconds": {key: round(value, 3) for key, value in self.seconds.items()},
             "notes": self.notes,
         }
-
-

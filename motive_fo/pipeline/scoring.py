@@ -62,7 +62,8 @@ def score(
         usable = [q for q in queries if q not in refused]
         if not usable:
             raise StoreError(
-                f"none of the {len(queries)} queries can be used: {_listing(refused)}. Queries must decode and must move"
+                f"none of the {len(queries)} queries can be used: {_listing(refused)}. "
+                "Queries must decode and must move"
             )
         motion_QN = np.empty((len(usable), len(train)), np.float32)
         whole_QN = np.empty_like(motion_QN)

@@ -1,4 +1,5 @@
-"""The store of one run: a Zarr group with a table of motion, one of training sketches, one of query sketches, and the scores.
+"""The store of one run: a Zarr group with a table of motion, one of training sketches, one of query sketches, and the
+scores.
 
 ::
 
@@ -73,9 +74,7 @@ class RunStore:
                 "open it with the version that wrote it, or delete the run and compute it again"
             )
 
-    def table(
-        self, name: str, columns: Mapping[str, Column] | None = None, identity: Identity | None = None
-    ) -> Table:
+    def table(self, name: str, columns: Mapping[str, Column] | None = None, identity: Identity | None = None) -> Table:
         """A table; with ``columns`` for writing (under ``identity``), without for reading."""
         if columns is None and name not in self._root:
             raise StoreError(f"the run has no table '{name}' yet")
@@ -86,7 +85,11 @@ class RunStore:
         return name in self._root
 
     def write_scores(
-        self, scores: Mapping[str, npt.NDArray[np.float32]], train: Sequence[str], query: Sequence[str], settings: Mapping[str, Any]
+        self,
+        scores: Mapping[str, npt.NDArray[np.float32]],
+        train: Sequence[str],
+        query: Sequence[str],
+        settings: Mapping[str, Any],
     ) -> None:
         """Replace the last scoring. Complete or as before: it is written aside and renamed.
 
@@ -96,7 +99,9 @@ class RunStore:
         part = f"influence-{uuid.uuid4().hex}"
         group = self._root.create_group(part, attributes={"settings": dict(settings)})
         for name, value in scores.items():
-            group.create_array(name, data=np.ascontiguousarray(value, np.float32), chunks=(1, max(1, min(len(train), 1 << 20))))
+            group.create_array(
+                name, data=np.ascontiguousarray(value, np.float32), chunks=(1, max(1, min(len(train), 1 << 20)))
+            )
         for name, ids in (("train_id", train), ("query_id", query)):
             texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
             texts[:] = np.asarray(list(ids), dtype=np.dtypes.StringDType())
@@ -124,12 +129,16 @@ class RunStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreError(f"cannot write to {self.path.parent}: {error.strerror}; choose another folder with --store") from None
+            raise StoreError(
+                f"cannot write to {self.path.parent}: {error.strerror}; choose another folder with --store"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise StoreError(f"another process is writing to {self.path}: wait for it, or choose another run name") from None
+            raise StoreError(
+                f"another process is writing to {self.path}: wait for it, or choose another run name"
+            ) from None
 
     def close(self) -> None:
         """Give the lock back. Tables are flushed by the step that wrote them."""
@@ -140,12 +149,14 @@ class RunStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
 def delete_store(path: str | Path) -> None:
-    """Remove a run's store and its lock file. Refused while somebody writes to it, and for a folder that is no store."""
+    """Remove a run's store and lock file. Refused while somebody writes to it, and for a folder that is no store."""
     path = Path(path)
     if not path.exists():
         path.with_name(path.name + ".lock").unlink(missing_ok=True)

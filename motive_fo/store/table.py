@@ -13,10 +13,10 @@ others      the numbers, as the table's columns say
 
 and the attributes ``identity`` (must match) and ``provenance`` (a list, newest last).
 
-Why a kill loses nothing that was written: Zarr replaces a chunk file by renaming a complete one over it, the status is written
-last, and a row that is computed again is marked PENDING first. Rows wait in memory for at most a few seconds
-(``FLUSH_SECONDS``) before they are written, because writing one row costs as much as writing a thousand; a kill loses those
-and they are computed again, to the same numbers.
+Why a kill loses nothing that was written: Zarr replaces a chunk file by renaming a complete one over it, the status is
+written last, and a row that is computed again is marked PENDING first. Rows wait in memory for at most a few seconds
+(``FLUSH_SECONDS``) before they are written, because writing one row costs as much as writing a thousand; a kill loses
+those and they are computed again, to the same numbers.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def _plain_gradient(model, example, mask):
     loss = error.mean() if mask is None else (error * model.arrange_mask(torch.from_numpy(mask))).mean()
     parameters = attributed_parameters(model.network)
     gradients = torch.autograd.grad(loss, [p for _, p in parameters], allow_unused=True)
-    return torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for (_, p), g in zip(parameters, gradients, strict=True)])
+    return torch.cat(
+        [torch.zeros(p.numel()) if g is None else g.flatten() for (_, p), g in zip(parameters, gradients, strict=True)]
+    )
 
 
 def _sketch(model, example, projection, mask="given", timesteps=T, noises=SEED):

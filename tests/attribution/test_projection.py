@@ -33,11 +33,19 @@ def _dense_block(dimension, n, signs, order, gaussians):
     """P = 1/sqrt(n D) S H G Pi H B of the paper for one block, its first D rows kept, as a dense matrix."""
     h = hadamard.matrix(n, CPU, torch.float64)
     kept = h[:dimension]  # the first D rows of H_n in Sylvester order are (row of ones) x H_D
-    return kept @ torch.diag(gaussians) @ torch.eye(n, dtype=torch.float64)[order] @ h @ torch.diag(signs) / math.sqrt(n * dimension)
+    return (
+        kept
+        @ torch.diag(gaussians)
+        @ torch.eye(n, dtype=torch.float64)[order]
+        @ h
+        @ torch.diag(signs)
+        / math.sqrt(n * dimension)
+    )
 
 
 @pytest.mark.parametrize(
-    ("size", "block", "n"), [(512, 512, 512), (1024, 1024, 1024), (4096, 4096, 4096), (700, 4096, 2048), (3000, 4096, 4096)]
+    ("size", "block", "n"),
+    [(512, 512, 512), (1024, 1024, 1024), (4096, 4096, 4096), (700, 4096, 2048), (3000, 4096, 4096)],
 )
 def test_a_block_is_the_papers_matrix(size, block, n):
     projection = FastfoodProjection(512, block, seed=3)
@@ -142,7 +150,9 @@ def test_half_precision_gradients_are_projected_in_float32():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 3000), min_size=1, max_size=4), st.sampled_from([128, 512]), st.sampled_from([512, 2048]))
+@given(
+    st.lists(st.integers(1, 3000), min_size=1, max_size=4), st.sampled_from([128, 512]), st.sampled_from([512, 2048])
+)
 def test_any_sizes_sum_up(sizes, dimension, block):
     gradients = {f"p{i}": torch.randn(size) for i, size in enumerate(sizes)}
     projection = FastfoodProjection(dimension, block)

@@ -13,7 +13,7 @@ from motive_fo.exporters.base import MANIFEST, ExportItem
 from motive_fo.exporters.registry import build_exporter
 
 SPEC = ClipSpec(0, 16, 17, 64, 64)
-CAPTIONS = ["None", "NA", "", "a \"quoted\", comma", "line\nbreak \u2028 and \x85", "émoji 🎈", "x" * 5000]
+CAPTIONS = ["None", "NA", "", 'a "quoted", comma', "line\nbreak \u2028 and \x85", "émoji 🎈", "x" * 5000]
 
 
 def _items(folder, captions=CAPTIONS, suffix=".mp4"):

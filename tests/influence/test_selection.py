@@ -129,10 +129,7 @@ def test_cosines_are_the_definition_and_mean_over_samples():
     scores = cosine_scores(query, train)
     for q, n in np.ndindex(2, 5):
         by_hand = np.mean(
-            [
-                query[q, s] @ train[n, s] / np.linalg.norm(query[q, s]) / np.linalg.norm(train[n, s])
-                for s in range(3)
-            ]
+            [query[q, s] @ train[n, s] / np.linalg.norm(query[q, s]) / np.linalg.norm(train[n, s]) for s in range(3)]
         )
         assert scores[q, n] == pytest.approx(by_hand, abs=1e-6)
 

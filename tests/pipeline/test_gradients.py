@@ -168,7 +168,11 @@ def test_other_weights_timesteps_or_maps_are_refused(whole, tmp_path, records, s
     other_model = dataclasses.replace(settings, model=TinyModel.random(2))
     with pytest.raises(StoreMismatchError, match="model"):
         _run(path, records["train"], other_model)
-    for changed, field in (({"timesteps": (500.0,)}, "timesteps"), ({"seed": 7}, "projection.seed"), ({"noises": (3,)}, "noises")):
+    for changed, field in (
+        ({"timesteps": (500.0,)}, "timesteps"),
+        ({"seed": 7}, "projection.seed"),
+        ({"noises": (3,)}, "noises"),
+    ):
         other = GradientSettings.build(motion_settings, AttributionConfig(**changed), settings.model)
         with pytest.raises(StoreMismatchError, match=field):
             _run(path, records["train"], other)
@@ -263,7 +267,9 @@ print("finished", flush=True)
 
 def _arrays(path):
     group = zarr.open_group(path, mode="r")
-    return {f"{name}/{key}": np.asarray(array[:]) for name in ("motion", "train") for key, array in group[name].arrays()}
+    return {
+        f"{name}/{key}": np.asarray(array[:]) for name in ("motion", "train") for key, array in group[name].arrays()
+    }
 
 
 def test_killed_at_arbitrary_moments_then_resumed_equals_undisturbed(tmp_path, corpus):
@@ -276,10 +282,8 @@ def test_killed_at_arbitrary_moments_then_resumed_equals_undisturbed(tmp_path, c
     kills = 0
     for _ in range(12):
         with subprocess.Popen([*command, str(path), *files], stdout=subprocess.PIPE, text=True) as process:
-            lines = 0
             stop_after = rng.randint(2, 4)
-            for line in process.stdout:
-                lines += 1
+            for lines, line in enumerate(process.stdout, 1):
                 if line.startswith("finished"):
                     break
                 if lines >= stop_after:

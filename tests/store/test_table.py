@@ -20,7 +20,9 @@ def group(tmp_path):
 
 def _row(clip_id, value=1.0, **more):
     values = {"sketch": np.full((1, 2, 4), value), "norm": value, "count": 3}
-    return Row(clip_id, Status.DONE, size=5, mtime_ns=6, content=f"digest-{value}", decoder="pyav 1", values=values, **more)
+    return Row(
+        clip_id, Status.DONE, size=5, mtime_ns=6, content=f"digest-{value}", decoder="pyav 1", values=values, **more
+    )
 
 
 def test_rows_come_back_as_they_were(group):

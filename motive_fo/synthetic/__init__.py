@@ -1,0 +1,1 @@
+"""Rendered clips with known motion: for tests, demonstrations and for training the embedded model."""

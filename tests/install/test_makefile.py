@@ -1,0 +1,90 @@
+"""The Makefile says what it does and does what it says; nothing here reaches a network."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = {"help", "install", "demo", "app", "test", "test-slow", "test-app", "lint", "clean", "distclean"}
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def run_make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    # the suite itself runs under make: its flags must not reach this one
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | variables
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@needs_make
+@pytest.mark.parametrize("arguments", [(), ("help",)])
+def test_help_lists_every_target(arguments):
+    listed = set(re.findall(r"^  ([a-z-]+) {2,}\S", run_make(*arguments).stdout, re.MULTILINE))
+    assert listed == TARGETS
+
+
+@needs_make
+def test_test_lints_checks_types_and_runs_pytest():
+    lines = run_make("-n", "test", "PYTEST_ARGS=-k tiny", "VENV=elsewhere").stdout
+    order = [lines.index(f"elsewhere/bin/{tool}") for tool in ("ruff check", "mypy motive_fo", "pytest -k tiny")]
+    assert order == sorted(order)
+
+
+@needs_make
+def test_demo_passes_its_arguments():
+    assert run_make("-n", "demo", "ARGS=--videos clips").stdout.splitlines()[-1].endswith("motive demo --videos clips")
+
+
+@needs_make
+def test_torch_comes_first_and_alone_from_its_index():
+    run = run_make("-n", "install", "VENV=elsewhere", "TORCH_INDEX=INDEX", "TORCH_VERSION=9.9")
+    pip_lines = [line for line in run.stdout.splitlines() if "-m pip" in line]
+    from_the_index = [line for line in pip_lines if "INDEX" in line]
+    assert [line.split("--index-url")[1].split() for line in from_the_index] == [['"INDEX"', "torch==9.9"]]
+    assert pip_lines.index(from_the_index[0]) < next(i for i, line in enumerate(pip_lines) if "fiftyone==" in line)
+
+
+def _program(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def _make_venv(tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    venv = tmp_path / "venv"
+    return run_make(f"{venv}/bin/python", f"VENV={venv}", PATH=f"{tmp_path}:{os.environ['PATH']}")
+
+
+@needs_make
+def test_an_older_python_gives_way_to_a_newer_one(tmp_path):
+    _program(tmp_path, "python3", "exit 1")
+    _program(tmp_path, "python3.11", 'echo "chosen: $*"')
+    assert "chosen: -m venv" in _make_venv(tmp_path).stdout
+
+
+@needs_make
+def test_only_older_pythons_are_refused_with_a_sentence(tmp_path):
+    for name in ("python3", "python3.11", "python3.12", "python3.13"):
+        _program(tmp_path, name, "exit 1")
+    run = _make_venv(tmp_path)
+    assert run.returncode != 0
+    assert "No Python >= 3.11 found" in run.stderr
+
+
+@needs_make
+def test_a_python_without_venv_is_refused_with_a_sentence(tmp_path):
+    _program(tmp_path, "python3", 'case "$*" in *ensurepip*) exit 1;; esac')
+    run = _make_venv(tmp_path)
+    assert run.returncode != 0
+    assert "apt install python3-venv" in run.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_ci_runs_the_readmes_test_command():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in script
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
