@@ -32,6 +32,15 @@ def read_settings(params: dict[str, Any], made: type[Any]) -> dict[str, Any]:
     return given
 
 
+def read_changes(params: dict[str, Any], made: type[Any]) -> dict[str, Any]:
+    """The settings that were filled in otherwise than the form's defaults.
+
+    For settings a run keeps for good: a default left alone means the run's own, not the default forced upon it.
+    """
+    defaults = made()
+    return {name: value for name, value in read_settings(params, made).items() if value != getattr(defaults, name)}
+
+
 def _add(inputs: Any, name: str, hint: Any, default: Any, description: str) -> None:
     shown: dict[str, Any] = {
         "label": name.replace("_", " ").capitalize(),

@@ -28,7 +28,7 @@ from motive_fo.config import (
 from motive_fo.errors import MotiveError
 from motive_fo.progress import Progress
 
-from .forms import add_settings, read_settings
+from .forms import add_settings, read_changes, read_settings
 
 _PROGRESS_SECONDS = 0.5  # the App redraws for every message
 
@@ -108,7 +108,7 @@ def _in_background(work: Callable[[Progress], str]) -> Iterator[tuple[str, float
     while True:
         event = events.get()
         if isinstance(event, MotiveError):
-            raise ValueError(str(event)) from event  # the App shows the text of a ValueError as it is
+            raise ValueError(str(event)) from None  # the App shows the text of a ValueError as it is
         if isinstance(event, BaseException):
             raise event
         yield event
@@ -127,7 +127,7 @@ def _choice(ctx: Any, inputs: Any, name: str, label: str, default: str) -> None:
 class ComputeMotion(_StepOperator):
     """Motion of the target view."""
 
-    step, label, icon = "compute_motion", "compute motion", "/assets/motion.svg"
+    step, label, icon = "compute_motion", "compute motion", "animation"
     description = (
         "Statistics of motion for every clip; no gradients. Writes the run's motion fields and two saved views."
     )
@@ -143,10 +143,10 @@ class ComputeMotion(_StepOperator):
         report = motive_fo.compute_motion(
             ctx.target_view(),
             run,
-            clip=read_settings(ctx.params, ClipConfig),
-            flow=read_settings(ctx.params, FlowConfig),
-            motion=read_settings(ctx.params, MotionConfig),
-            model=ctx.params.get("model"),
+            clip=read_changes(ctx.params, ClipConfig),
+            flow=read_changes(ctx.params, FlowConfig),
+            motion=read_changes(ctx.params, MotionConfig),
+            model=read_changes(ctx.params, AttributionConfig).get("model"),
             progress=progress,
         )
         return f"motion of {report.clips} clips: {_counts(report.status)}"
@@ -155,7 +155,7 @@ class ComputeMotion(_StepOperator):
 class ComputeGradients(_StepOperator):
     """Gradient sketches of training and query clips."""
 
-    step, label, icon = "compute_gradients", "compute gradients", "/assets/gradients.svg"
+    step, label, icon = "compute_gradients", "compute gradients", "functions"
     description = "Gradient sketches of training and query clips, and motion where it is missing."
 
     def form(self, ctx: Any, inputs: Any) -> None:
@@ -170,10 +170,10 @@ class ComputeGradients(_StepOperator):
             run,
             train=ctx.params.get("train") or None,
             query=ctx.params.get("query") or None,
-            clip=read_settings(ctx.params, ClipConfig),
-            flow=read_settings(ctx.params, FlowConfig),
-            motion=read_settings(ctx.params, MotionConfig),
-            attribution=read_settings(ctx.params, AttributionConfig),
+            clip=read_changes(ctx.params, ClipConfig),
+            flow=read_changes(ctx.params, FlowConfig),
+            motion=read_changes(ctx.params, MotionConfig),
+            attribution=read_changes(ctx.params, AttributionConfig),
             progress=progress,
         )
         return "; ".join(f"{role}: {_counts(report.status)}" for role, report in reports.items())
@@ -182,7 +182,7 @@ class ComputeGradients(_StepOperator):
 class ScoreInfluence(_StepOperator):
     """Influence from the stored sketches."""
 
-    step, label, icon = "score_influence", "score influence", "/assets/influence.svg"
+    step, label, icon = "score_influence", "score influence", "insights"
     description = "Influence of every training clip on the queries, from the stored sketches."
 
     def form(self, ctx: Any, inputs: Any) -> None:
@@ -205,7 +205,7 @@ class ScoreInfluence(_StepOperator):
 class Curate(_StepOperator):
     """Votes, ranks and saved views."""
 
-    step, label, icon = "curate", "curate", "/assets/curate.svg"
+    step, label, icon = "curate", "curate", "checklist"
     description = "Votes, ranks, and saved views of the clips to train on."
 
     def form(self, ctx: Any, inputs: Any) -> None:
@@ -219,7 +219,7 @@ class Curate(_StepOperator):
 class Export(_StepOperator):
     """A folder for a trainer."""
 
-    step, label, icon = "export", "export", "/assets/export.svg"
+    step, label, icon = "export", "export", "drive_folder_upload"
     description = "Write clips into a folder as a trainer reads them. Complete or absent."
 
     def form(self, ctx: Any, inputs: Any) -> None:

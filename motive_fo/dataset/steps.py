@@ -282,7 +282,7 @@ def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -
 
 @contextmanager
 def _step(dataset: Any, run: str, store: str | Path | None) -> Iterator[tuple[RunRecord, RunStore]]:
-    """A run's record and its store, held for writing. The record is saved before a new run's first step and after all."""
+    """A run's record and its store, held for writing. The record is saved before a new run's first step and after."""
     new = not has_run(dataset, run)
     record = open_run(dataset, run, store)
     with RunStore(record.store, write=True) as run_store:
