@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
 
 import click
 
-from .output import curate_lines, emit, export_lines, import_lines, shown_progress, step_lines
-
-if TYPE_CHECKING:
-    from motive_fo.pipeline.report import StepReport
+from .output import emit, run_lines, shown_progress
 
 _SHOWN = 5
 
@@ -34,17 +31,11 @@ def demo_command(
 
     with shown_progress(quiet) as progress:
         report = run_demo(folder, videos=videos, queries=queries, dataset=dataset, progress=progress)
+    emit(report.as_dict(), run_lines(report), as_json)
     if as_json:
-        emit(report.as_dict(), [], as_json)
         return
-    lines = [line for item in report.imports for line in import_lines(item.as_dict())]
-    steps: list[StepReport] = [*report.gradients.values(), *([report.influence] if report.influence else [])]
-    lines += [line for step in steps for line in step_lines(step)]
-    lines += curate_lines(report.curate.views) if report.curate else []
-    lines += export_lines(report.export.as_dict()) if report.export else []
-    emit({}, lines, as_json)
     _print_table(dataset)
-    click.echo(f"{report.seconds:.0f} s in all. Look at it: motive app {dataset}")
+    click.echo(f"{report.seconds:.0f} s in all. Look at it: {sys.argv[0]} app {dataset}")
 
 
 def _print_table(dataset: str) -> None:
@@ -55,13 +46,13 @@ def _print_table(dataset: str) -> None:
     from motive_fo.dataset.connect import load_dataset
 
     target = load_dataset(dataset)
-    table = Table("rank", "clip", "influence", "votes", "motion px/frame", "caption", box=None, pad_edge=False)
+    table = Table("rank", "clip", "influence", "votes", "px/frame", box=None, pad_edge=False)
+    table.add_column("caption", no_wrap=True, overflow="ellipsis")
     for kind in ("top by votes", "harmful"):
         view = target.load_saved_view(f"motive: {kind}").limit(_SHOWN)
         names = ("rank", "influence", "votes", "motion_mean")
         columns = view.values(["motive_id", "caption", *(f"motive.{name}" for name in names)])
         for clip_id, caption, rank, influence, votes, motion in zip(*columns, strict=True):
-            text = (caption or "")[:60]
-            table.add_row(str(rank), str(clip_id), f"{influence:.1f}", str(votes), f"{motion:.2f}", text)
+            table.add_row(str(rank), clip_id, f"{influence:.1f}", str(votes), f"{motion:.2f}", caption or "")
         table.add_section()
-    Console(width=120).print(table)
+    Console(width=100).print(table)

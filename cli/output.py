@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from motive_fo.dataset.whole import RunReport
     from motive_fo.pipeline.report import StepReport
     from motive_fo.progress import Progress
 
@@ -76,6 +77,15 @@ def step_lines(report: StepReport) -> list[str]:
     if report.codes:
         lines.append("  failed: " + ", ".join(f"{code} {count}" for code, count in report.codes.most_common()))
     return lines + [f"  note: {note}" for note in report.notes]
+
+
+def run_lines(report: RunReport) -> list[str]:
+    """A whole run's report, step by step."""
+    lines = [line for item in report.imports for line in import_lines(item.as_dict())]
+    lines += [line for step in report.gradients.values() for line in step_lines(step)]
+    lines += step_lines(report.influence) if report.influence else []
+    lines += curate_lines(report.curate.views) if report.curate else []
+    return lines + (export_lines(report.export.as_dict()) if report.export else [])
 
 
 def import_lines(data: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from motive_fo.config import (
 )
 
 from .options import changes, settings_options
-from .output import curate_lines, emit, export_lines, import_lines, shown_progress, step_lines
+from .output import curate_lines, emit, export_lines, import_lines, run_lines, shown_progress, step_lines
 
 _dataset = click.argument("dataset")
 _run = click.option("--run", default="motive", show_default=True, help="name of the run")
@@ -245,9 +245,4 @@ def run_command(config: str, retry_failed: bool, as_json: bool, quiet: bool) -> 
 
     with shown_progress(quiet) as progress:
         report = motive_fo.run(config, retry_failed=retry_failed, progress=progress)
-    lines = [line for item in report.imports for line in import_lines(item.as_dict())]
-    steps = [*report.gradients.values(), report.influence]
-    lines += [line for step in steps if step for line in step_lines(step)]
-    lines += curate_lines(report.curate.views) if report.curate else []
-    lines += export_lines(report.export.as_dict()) if report.export else []
-    emit(report.as_dict(), lines, as_json)
+    emit(report.as_dict(), run_lines(report), as_json)

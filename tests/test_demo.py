@@ -26,7 +26,7 @@ def test_the_demo_leaves_dataset_views_and_export_and_is_quick_again(tmp_path):
     assert report.curate.clips == 13
     assert report.gradients["train"].status == {"done": 13, "static": 1, "failed": 2}
     assert set(dataset.list_saved_views()) == set(report.curate.views)
-    rows = [json.loads(line) for line in (tmp_path / "d" / "selected" / "metadata.jsonl").open()]
+    rows = [json.loads(line) for line in (tmp_path / "d" / "selected" / "metadata.jsonl").read_text().splitlines()]
     assert len(rows) == report.export.written == 3
     assert all((tmp_path / "d" / "selected" / row["video"]).is_file() and row["prompt"] for row in rows)
     again = run_demo(tmp_path / "d", dataset="demo-small", size=SMALL)

@@ -78,8 +78,7 @@ def score(
             whole_QN[:, columns] = cosine_scores(query_sketch[:, :, 0], sketch[:, :, 0])
             progress("influence", columns.stop, len(train))
         report.computed = len(train)
-        codes = train_table.read("code", train)
-        report.count((train_table.status(t), str(code)) for t, code in zip(train, codes, strict=True))
+        report.status.update(train_table.status(t).name.lower() for t in train)
         if refused:
             report.notes.append(f"{len(refused)} of {len(queries)} queries left out: {_listing(refused)}")
         settings: dict[str, Any] = {**plain(config), "refused": refused}
