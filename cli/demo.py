@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from textwrap import shorten
 
 import click
 
@@ -46,13 +47,13 @@ def _print_table(dataset: str) -> None:
     from motive_fo.dataset.connect import load_dataset
 
     target = load_dataset(dataset)
-    table = Table("rank", "clip", "influence", "votes", "px/frame", box=None, pad_edge=False)
-    table.add_column("caption", no_wrap=True, overflow="ellipsis")
+    table = Table("rank", "clip", "influence", "votes", "px/frame", "caption", box=None, pad_edge=False)
     for kind in ("top by votes", "harmful"):
         view = target.load_saved_view(f"motive: {kind}").limit(_SHOWN)
         names = ("rank", "influence", "votes", "motion_mean")
         columns = view.values(["motive_id", "caption", *(f"motive.{name}" for name in names)])
         for clip_id, caption, rank, influence, votes, motion in zip(*columns, strict=True):
-            table.add_row(str(rank), clip_id, f"{influence:.1f}", str(votes), f"{motion:.2f}", caption or "")
+            numbers = (f"{influence:.1f}", str(votes), f"{motion:.2f}")
+            table.add_row(str(rank), clip_id, *numbers, shorten(caption or "", 44))
         table.add_section()
-    Console(width=100).print(table)
+    Console(width=120).print(table)

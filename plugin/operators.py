@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ from .forms import add_settings, read_changes, read_settings
 _PROGRESS_SECONDS = 0.5  # the App redraws for every message
 
 
-class _StepOperator(foo.Operator):
+class _StepOperator(foo.Operator, ABC):
     """A step with a form, progress, and a message at the end."""
 
     step: str
@@ -53,13 +54,13 @@ class _StepOperator(foo.Operator):
             allow_delegated_execution=True,
         )
 
+    @abstractmethod
     def form(self, ctx: Any, inputs: Any) -> None:
         """Add this step's own fields."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self, ctx: Any, run: str, progress: Progress) -> str:
         """Do the step; returns the message for the user."""
-        raise NotImplementedError
 
     def resolve_input(self, ctx: Any) -> Any:
         inputs = types.Object()

@@ -272,15 +272,16 @@ def _arrays(path):
     }
 
 
-def test_killed_at_arbitrary_moments_then_resumed_equals_undisturbed(tmp_path, corpus):
+@pytest.mark.parametrize("rounds", [12, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_at_arbitrary_moments_then_resumed_equals_undisturbed(tmp_path, corpus, rounds):
     """SIGKILL several times at random moments of the gradient step; the same command then finishes an equal store."""
     files = [str(p) for p in corpus.train]
     command = [sys.executable, "-c", _CHILD]
     subprocess.run([*command, str(tmp_path / "whole.zarr"), *files], check=True, stdout=subprocess.DEVNULL)
-    rng = random.Random(5)
+    rng = random.Random(rounds)
     path = tmp_path / "killed.zarr"
     kills = 0
-    for _ in range(12):
+    for _ in range(rounds):
         with subprocess.Popen([*command, str(path), *files], stdout=subprocess.PIPE, text=True) as process:
             stop_after = rng.randint(2, 4)
             for lines, line in enumerate(process.stdout, 1):
