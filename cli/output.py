@@ -100,7 +100,7 @@ def import_lines(data: dict[str, Any]) -> list[str]:
         lines.append(f"  {data['unreadable']} cannot be opened; every step will record why on the sample")
     if data["skipped"]:
         shown = ", ".join(data["skipped"][:5]) + (", ..." if len(data["skipped"]) > 5 else "")
-        lines.append(f"  {len(data['skipped'])} files skipped, not videos by name: {shown}")
+        lines.append(f"  {len(data['skipped'])} skipped, no video by name or no caption: {shown}")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from motive_fo.config import (
 
 from .options import changes, settings_options
 from .output import curate_lines, emit, export_lines, import_lines, run_lines, shown_progress, step_lines
+
+if TYPE_CHECKING:
+    from motive_fo.dataset.listing import MissingCaption
 
 _dataset = click.argument("dataset")
 _run = click.option("--run", default="motive", show_default=True, help="name of the run")
@@ -35,20 +38,46 @@ _query = click.option("--query", help="tag, saved view or dataset of the query c
 @click.argument("source", type=click.Path())
 @_dataset
 @click.option("--role", default="train", show_default=True, help="tag of the clips: train, query, or any of yours")
+@click.option("--name", help="first part of the clips' ids [default: the folder's name]")
+@click.option(
+    "--missing-caption",
+    type=click.Choice(["empty", "skip", "refuse"]),
+    default="empty",
+    show_default=True,
+    help="what happens to clips without a caption",
+)
 @click.option("--allow-outside", is_flag=True, help="take rows whose path leads out of the listing's folder")
 @_json
 @_quiet
-def import_command(source: str, dataset: str, role: str, allow_outside: bool, as_json: bool, quiet: bool) -> None:
-    """Import clips from SOURCE, a folder or a .csv/.jsonl listing, into DATASET.
+def import_command(
+    source: str,
+    dataset: str,
+    role: str,
+    name: str | None,
+    missing_caption: MissingCaption,
+    allow_outside: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Import clips from SOURCE into DATASET: a folder, a .csv/.json/.jsonl listing, or dataset:NAME.
 
     \b
     motive import clips/ my-clips
     motive import captions.jsonl my-clips --role query
+    motive import dataset:holiday my-clips --missing-caption skip
     """
     import motive_fo
 
     with shown_progress(quiet) as progress:
-        report = motive_fo.import_clips(source, dataset, role=role, allow_outside=allow_outside, progress=progress)
+        report = motive_fo.import_clips(
+            source,
+            dataset,
+            role=role,
+            name=name,
+            missing_caption=missing_caption,
+            allow_outside=allow_outside,
+            progress=progress,
+        )
     emit(report.as_dict(), import_lines(report.as_dict()), as_json)
 
 

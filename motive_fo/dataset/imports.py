@@ -1,23 +1,16 @@
-"""Clips into a FiftyOne dataset, from a folder or from a file that lists them with captions."""
+"""Clips into a FiftyOne dataset, from a folder, from a file that lists them with captions, or from another dataset."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from motive_fo.clips.probe import probe
-from motive_fo.dataset.connect import fiftyone, is_video_name, require_video
+from motive_fo.dataset.connect import fiftyone, load_dataset, require_video
+from motive_fo.dataset.listing import CAPTION_KEYS, Entry, Listing, MissingCaption, read_source
 from motive_fo.errors import ClipError, InputError
 from motive_fo.progress import Progress, silent
-
-PATH_KEYS = ("video", "file_name", "video_path", "filepath", "path", "file")
-CAPTION_KEYS = ("prompt", "caption", "text")
-LISTINGS = ("metadata.jsonl", "metadata.csv")
 
 ID_FIELD = "motive_id"
 CAPTION_FIELD = "caption"
@@ -51,20 +44,13 @@ class ImportReport:
         return dict(self.__dict__)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One clip to import: absolute path, stable id, caption."""
-
-    path: Path
-    id: str
-    caption: str
-
-
 def import_clips(
     source: str | Path,
     dataset: str,
     *,
     role: str = "train",
+    name: str | None = None,
+    missing_caption: MissingCaption = "empty",
     allow_outside: bool = False,
     progress: Progress = silent,
 ) -> ImportReport:
@@ -73,31 +59,42 @@ def import_clips(
     Importing the same clips again changes nothing but captions that differ.
 
     Args:
-        source: a folder, searched with its subfolders (captions come from a ``metadata.jsonl`` or ``metadata.csv`` in
-            it), or a ``.jsonl`` or ``.csv`` file with one clip per row: a path (``video``, ``file_name``, ...) and a
-            caption (``prompt``, ``caption`` or ``text``).
+        source: a folder, searched with its subfolders; or a ``.jsonl``, ``.json`` or ``.csv`` file with one clip per
+            row: a path (``video``, ``file_name``, ...) and a caption (``prompt``, ``caption`` or ``text``); or
+            ``dataset:NAME`` for the videos of another FiftyOne dataset. In folders captions come from a
+            ``metadata.jsonl``, ``.json`` or ``.csv`` (a Hugging Face videofolder), else from a ``.txt`` of the clip's
+            name.
         dataset: name of the FiftyOne dataset.
         role: tag of the clips: ``train``, ``query``, or any of yours.
+        name: first part of the clips' ids; the folder's name where open.
+        missing_caption: ``empty`` imports clips without a caption, ``skip`` leaves them out, ``refuse`` raises.
         allow_outside: take rows whose path leads out of the listing's folder.
 
     Raises:
-        InputError: nothing to import, an unreadable listing, or a path that leaves its folder.
+        InputError: nothing to import, an unreadable listing, a path that leaves its folder, an id that is taken.
     """
-    source = Path(source).expanduser()
-    report = ImportReport(dataset)
-    entries = read_entries(source, report, allow_outside=allow_outside)
-    if not entries:
-        listing = f"; skipped: {', '.join(report.skipped[:5])}" if report.skipped else ""
-        raise InputError(f"{source} holds no videos{listing}")
     fo = fiftyone()
-    target = fo.load_dataset(dataset) if fo.dataset_exists(dataset) else fo.Dataset(dataset, persistent=True)
-    if len(target):
+    text = str(source)
+    if text.startswith("dataset:"):
+        listing = _dataset_listing(text.removeprefix("dataset:"), missing_caption)
+    else:
+        place = Path(source).expanduser()
+        listing = read_source(place, name=name, allow_outside=allow_outside, missing_caption=missing_caption)
+    report = ImportReport(dataset, skipped=listing.skipped)
+    entries = listing.entries
+    if not entries:
+        shown = f"; skipped: {', '.join(listing.skipped[:5])}" if listing.skipped else ""
+        raise InputError(f"{source} holds no videos{shown}")
+    target = fo.load_dataset(dataset) if fo.dataset_exists(dataset) else None
+    if target is not None and len(target):
         require_video(target)
-    _declare_fields(target)
-    known = dict(zip(*target.values(["filepath", "id"]), strict=True)) if len(target) else {}
+    known = dict(zip(*target.values(["filepath", "id"]), strict=True)) if target is not None and len(target) else {}
     new = [entry for entry in entries if str(entry.path) not in known]
-    old = {known[str(entry.path)]: entry for entry in entries if str(entry.path) in known}
-    _update(target, old, role, report)
+    _require_free_ids(target, new)
+    if target is None:
+        target = fo.Dataset(dataset, persistent=True)
+    _declare_fields(target)
+    _update(target, {known[str(e.path)]: e for e in entries if str(e.path) in known}, role, report)
     progress("import", 0, len(new))
     for first in range(0, len(new), _BATCH):
         samples = []
@@ -110,86 +107,36 @@ def import_clips(
     return report
 
 
-def read_entries(source: Path, report: ImportReport, *, allow_outside: bool = False) -> list[Entry]:
-    """The clips of a folder or listing, in a fixed order, without touching a database."""
-    if source.is_dir():
-        return _folder_entries(source, report, allow_outside)
-    if not source.exists():
-        raise InputError(f"{source} does not exist: name a folder of clips, or a .jsonl or .csv that lists them")
-    if source.suffix.lower() not in (".jsonl", ".csv"):
-        raise InputError(f"{source} is no folder and no listing: name a folder of clips, or a .jsonl or .csv file")
-    root = source.absolute().parent
-    return [_entry(root, path, caption) for path, caption in read_listing(source, root, allow_outside).items()]
+def _require_free_ids(target: Any | None, new: list[Entry]) -> None:
+    """Raise ``InputError`` where an id of the new clips belongs to another file of the dataset."""
+    if target is None or ID_FIELD not in target.get_field_schema():
+        return
+    taken = set(target.values(ID_FIELD)) & {entry.id for entry in new}
+    if taken:
+        raise InputError(
+            f"{len(taken)} clips would take ids that other files of dataset {target.name!r} have, such as "
+            f"{min(taken)!r}: give these clips a name of their own (--name)"
+        )
 
 
-def _folder_entries(folder: Path, report: ImportReport, allow_outside: bool) -> list[Entry]:
-    root = folder.absolute()
-    captions: dict[Path, str] = {}
-    for name in LISTINGS:
-        if (root / name).is_file():
-            captions = read_listing(root / name, root, allow_outside)
-            break
-    found = set(captions)
-    for at, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            if is_video_name(name):
-                found.add(Path(at) / name)
-            elif name not in LISTINGS:
-                report.skipped.append(str((Path(at) / name).relative_to(root)))
-    return [_entry(root, path, captions.get(path, "")) for path in sorted(found)]
-
-
-def _entry(root: Path, path: Path, caption: str) -> Entry:
-    inside = path.is_relative_to(root)
-    clip_id = f"{root.name}/{path.relative_to(root).as_posix()}" if inside else path.as_posix()
-    return Entry(path, clip_id, caption)
-
-
-def read_listing(path: Path, root: Path, allow_outside: bool) -> dict[Path, str]:
-    """Rows of a listing: absolute path -> caption. Raises ``InputError`` naming file and line."""
-    captions: dict[Path, str] = {}
-    for line, row in _rows(path):
-        where = f"{path}, line {line}"
-        name = next((row[key] for key in PATH_KEYS if row.get(key)), None)
-        if not isinstance(name, str):
-            raise InputError(f"{where} names no clip: one of the keys {', '.join(PATH_KEYS)} is needed")
-        caption = next((row[key] for key in CAPTION_KEYS if row.get(key) is not None), "")
-        if not isinstance(caption, str):
-            raise InputError(f"{where}: the caption must be text, not {type(caption).__name__}")
-        if "\0" in name:
-            raise InputError(f"{where}: the path holds a null character")
-        clip = Path(os.path.normpath(root / name))
-        if not allow_outside and not clip.resolve().is_relative_to(root.resolve()):
-            raise InputError(f"{where}: {name} leads out of {root}; allow it with --allow-outside if it is meant")
-        if captions.setdefault(clip, caption) != caption:
-            raise InputError(f"{where}: {name} is listed twice with different captions; keep one row for each clip")
-    return captions
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                reader = csv.DictReader(file, strict=True)
-                for row in reader:
-                    yield reader.line_num, row
-                return
-            for line, text in enumerate(file, 1):
-                if not text.strip():
-                    continue
-                row = json.loads(text)
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}, line {line} is not an object of keys and values")
-                yield line, row
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {line} is not JSON: {error.msg}") from None
-    except csv.Error as error:
-        raise InputError(f"{path} is not CSV: {error}") from None
+def _dataset_listing(name: str, missing_caption: MissingCaption) -> Listing:
+    """The videos of another dataset, with the captions of its first text field that is named like one."""
+    source = load_dataset(name)
+    schema = source.get_field_schema()
+    caption_field = next((key for key in (CAPTION_FIELD, *CAPTION_KEYS) if key in schema), None)
+    paths = source.values("filepath")
+    captions = source.values(caption_field) if caption_field else [None] * len(paths)
+    listing = Listing()
+    for path, caption in zip(paths, captions, strict=True):
+        caption = caption if isinstance(caption, str) else ""
+        if not caption.strip() and missing_caption == "refuse":
+            raise InputError(f"{path} of dataset {name!r} has no caption")
+        if not caption.strip() and missing_caption == "skip":
+            listing.skipped.append(path)
+        else:
+            place = Path(path)
+            listing.entries.append(Entry(place, f"{name}/{place.parent.name}/{place.name}", caption))
+    return listing
 
 
 def _declare_fields(dataset: Any) -> None:

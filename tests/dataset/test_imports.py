@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import motive_fo
 from motive_fo.dataset.connect import fiftyone, is_video_name, load_dataset
-from motive_fo.dataset.imports import ImportReport, read_entries
+from motive_fo.dataset.listing import read_source
 from motive_fo.errors import InputError
 
 
 def _entries(source, **more):
-    return read_entries(Path(source), ImportReport("x"), **more)
+    return read_source(Path(source), **more).entries
 
 
 def _listing(folder, text, name="list.jsonl"):
@@ -103,6 +103,7 @@ def test_the_usual_keys_are_understood(tmp_path, keys):
     ("text", "problem"),
     [
         ('{"video": "a.mp4"}\n{"video": ', "line 2 is not JSON"),
+        ("[" * 100000, "line 1 is not JSON|nests too deeply"),
         ("[1, 2]\n", "line 1 is not an object"),
         ('{"prompt": "x"}\n', "line 1 names no clip"),
         ('{"video": 7}\n', "line 1 names no clip"),
@@ -172,3 +173,75 @@ def test_an_image_dataset_is_refused(database, tmp_path, corpus):
 def test_video_names_do_not_depend_on_the_machine():
     assert all(is_video_name(f"a.{s}") for s in ("mp4", "MKV", "webm", "mov", "avi", "m4v", "flv", "wmv", "3gp"))
     assert not any(is_video_name(f"a.{s}") for s in ("txt", "png", "json", "gif"))
+
+
+def test_json_listings_are_lists_or_one_object(tmp_path):
+    rows = [{"file_name": "a.mp4", "caption": "first"}, {"file_name": "b.mp4", "caption": "second"}]
+    for data in (rows, {"a.mp4": "first", "b.mp4": "second"}):
+        entries = _entries(_listing(tmp_path, json.dumps(data), "list.json"))
+        assert [(e.path.name, e.caption) for e in entries] == [("a.mp4", "first"), ("b.mp4", "second")]
+    for data, problem in (("7", "must hold a list"), ("[7]", "entry 1 is not an object"), ("{", "is not JSON")):
+        with pytest.raises(InputError, match=problem):
+            _entries(_listing(tmp_path, data, "list.json"))
+
+
+def test_a_folder_takes_captions_from_the_nearest_place(tmp_path):
+    """A listing above, a listing of a subfolder's own (a Hugging Face videofolder's split), text files beside clips."""
+    for name in ("top.mp4", "a/listed.mp4", "a/beside.mp4", "b/own.mp4", "b/none.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    _listing(tmp_path, '{"video": "a/listed.mp4", "prompt": "from above"}\n', "metadata.jsonl")
+    _listing(tmp_path / "b", "file_name,text\nown.mp4,from its split\n", "metadata.csv")
+    (tmp_path / "a" / "beside.txt").write_text("from the text file\n")
+    (tmp_path / "a" / "listed.txt").write_text("not this one")
+    (tmp_path / "a" / "lonely.txt").write_text("no clip of this name")
+    source = read_source(tmp_path)
+    captions = {str(e.path.relative_to(tmp_path)): e.caption for e in source.entries}
+    assert captions == {
+        "top.mp4": "",
+        "a/listed.mp4": "from above",
+        "a/beside.mp4": "from the text file",
+        "b/own.mp4": "from its split",
+        "b/none.mp4": "",
+    }
+    assert source.skipped == ["a/listed.txt", "a/lonely.txt"]
+
+
+def test_clips_without_a_caption_follow_the_policy(database, tmp_path, name):
+    listing = _listing(
+        tmp_path, '{"video": "a.mp4", "prompt": "x"}\n{"video": "b.mp4"}\n{"video": "c.mp4", "prompt": " "}'
+    )
+    assert len(_entries(listing)) == 3
+    assert [e.path.name for e in _entries(listing, missing_caption="skip")] == ["a.mp4"]
+    with pytest.raises(InputError, match=r"2 of 3 clips have no caption, the first: .*b\.mp4"):
+        motive_fo.import_clips(listing, name, missing_caption="refuse")
+    assert motive_fo.import_clips(listing, name, missing_caption="skip").skipped == ["b.mp4", "c.mp4"]
+
+
+def test_two_folders_of_one_name_do_not_share_ids(database, corpus, tmp_path, name):
+    for parent in ("one", "two"):
+        (tmp_path / parent / "clips").mkdir(parents=True)
+        (tmp_path / parent / "clips" / "a.mp4").write_bytes(corpus.train[0].read_bytes())
+    motive_fo.import_clips(tmp_path / "one" / "clips", name)
+    with pytest.raises(InputError, match=r"'clips/a\.mp4': give these clips a name of their own"):
+        motive_fo.import_clips(tmp_path / "two" / "clips", name)
+    motive_fo.import_clips(tmp_path / "two" / "clips", name, name="second")
+    assert load_dataset(name).values("motive_id") == ["clips/a.mp4", "second/a.mp4"]
+
+
+def test_another_dataset_is_a_source(dataset, name):
+    copy = f"{name}-copy"
+    report = motive_fo.import_clips(f"dataset:{name}", copy, role="mine")
+    assert report.added == len(dataset)
+    taken = load_dataset(copy)
+    assert taken.values("caption") == dataset.values("caption")
+    assert set(taken.first().tags) == {"mine"}
+    with pytest.raises(InputError, match="there is no dataset"):
+        motive_fo.import_clips("dataset:nowhere", copy)
+
+
+def test_a_hundred_thousand_rows_are_read_in_order(tmp_path):
+    rows = "".join(f'{{"video": "d{i % 100}/{i:06d}.mp4", "prompt": "clip {i}"}}\n' for i in range(100_000))
+    entries = _entries(_listing(tmp_path, rows))
+    assert len(entries) == 100_000
+    assert entries[99_999].caption == "clip 99999"
