@@ -12,7 +12,7 @@ from motive_fo.errors import MotiveError
 
 _COMMANDS = {
     "import": "steps:import_command",
-    "motion": "steps:motion_command",
+    "motion": "motion:motion_group",
     "gradients": "steps:gradients_command",
     "influence": "steps:influence_command",
     "curate": "steps:curate_command",

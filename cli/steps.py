@@ -22,21 +22,21 @@ from .output import curate_lines, emit, export_lines, import_lines, run_lines, s
 if TYPE_CHECKING:
     from motive_fo.dataset.listing import MissingCaption
 
-_dataset = click.argument("dataset")
-_run = click.option("--run", default="motive", show_default=True, help="name of the run")
-_store = click.option(
+dataset_argument = click.argument("dataset")
+run_option = click.option("--run", default="motive", show_default=True, help="name of the run")
+store_option = click.option(
     "--store", type=click.Path(), help="folder of the run's store [default: the data folder of motive]"
 )
-_retry = click.option("--retry-failed", is_flag=True, help="compute clips again that failed before")
-_json = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-_quiet = click.option("--quiet", is_flag=True, help="no progress")
+retry_option = click.option("--retry-failed", is_flag=True, help="compute clips again that failed before")
+json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+quiet_option = click.option("--quiet", is_flag=True, help="no progress")
 _train = click.option("--train", help="tag or saved view of the training clips [default: tag train]")
 _query = click.option("--query", help="tag, saved view or dataset of the query clips [default: tag query]")
 
 
 @click.command("import")
 @click.argument("source", type=click.Path())
-@_dataset
+@dataset_argument
 @click.option("--role", default="train", show_default=True, help="tag of the clips: train, query, or any of yours")
 @click.option("--name", help="first part of the clips' ids [default: the folder's name]")
 @click.option(
@@ -47,8 +47,8 @@ _query = click.option("--query", help="tag, saved view or dataset of the query c
     help="what happens to clips without a caption",
 )
 @click.option("--allow-outside", is_flag=True, help="take rows whose path leads out of the listing's folder")
-@_json
-@_quiet
+@json_option
+@quiet_option
 def import_command(
     source: str,
     dataset: str,
@@ -81,62 +81,16 @@ def import_command(
     emit(report.as_dict(), import_lines(report.as_dict()), as_json)
 
 
-@click.command("motion")
-@_dataset
-@_run
-@click.option("--view", help="tag or saved view to compute [default: all clips]")
-@settings_options(ClipConfig, FlowConfig, MotionConfig)
-@settings_options(AttributionConfig, only=("model",))
-@_store
-@_retry
-@_json
-@_quiet
-def motion_command(
-    dataset: str,
-    run: str,
-    view: str | None,
-    store: str | None,
-    retry_failed: bool,
-    as_json: bool,
-    quiet: bool,
-    **given: Any,
-) -> None:
-    """Motion of every clip: statistics, curve, mask. No gradients.
-
-    \b
-    motive motion my-clips
-    motive motion my-clips --fps 16 --frames 33 --run longer
-    """
-    import motive_fo
-    from motive_fo.dataset.choose import choose_train
-    from motive_fo.dataset.connect import load_dataset
-
-    samples = load_dataset(dataset)
-    with shown_progress(quiet) as progress:
-        report = motive_fo.compute_motion(
-            samples if view is None else choose_train(samples, view),
-            run,
-            clip=changes(ClipConfig, given),
-            flow=changes(FlowConfig, given),
-            motion=changes(MotionConfig, given),
-            model=given["model"],
-            store=store,
-            retry_failed=retry_failed,
-            progress=progress,
-        )
-    emit(report.as_dict(), step_lines(report), as_json)
-
-
 @click.command("gradients")
-@_dataset
-@_run
+@dataset_argument
+@run_option
 @_train
 @_query
 @settings_options(AttributionConfig, ClipConfig, FlowConfig, MotionConfig)
-@_store
-@_retry
-@_json
-@_quiet
+@store_option
+@retry_option
+@json_option
+@quiet_option
 def gradients_command(
     dataset: str,
     run: str,
@@ -177,13 +131,13 @@ def gradients_command(
 
 
 @click.command("influence")
-@_dataset
-@_run
+@dataset_argument
+@run_option
 @_train
 @_query
 @settings_options(InfluenceConfig)
-@_json
-@_quiet
+@json_option
+@quiet_option
 def influence_command(
     dataset: str, run: str, train: str | None, query: str | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
@@ -203,11 +157,11 @@ def influence_command(
 
 
 @click.command("curate")
-@_dataset
-@_run
+@dataset_argument
+@run_option
 @settings_options(SelectionConfig)
-@_json
-@_quiet
+@json_option
+@quiet_option
 def curate_command(dataset: str, run: str, as_json: bool, quiet: bool, **given: Any) -> None:
     """Votes, ranks, and saved views of the clips to train on.
 
@@ -223,13 +177,13 @@ def curate_command(dataset: str, run: str, as_json: bool, quiet: bool, **given: 
 
 
 @click.command("export")
-@_dataset
+@dataset_argument
 @click.argument("folder", type=click.Path())
-@_run
+@run_option
 @click.option("--view", help="saved view or tag to export [default: the run's selection]")
 @settings_options(ExportConfig)
-@_json
-@_quiet
+@json_option
+@quiet_option
 def export_command(
     dataset: str, folder: str, run: str, view: str | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
@@ -257,9 +211,9 @@ def export_command(
 
 @click.command("run")
 @click.argument("config", type=click.Path())
-@_retry
-@_json
-@_quiet
+@retry_option
+@json_option
+@quiet_option
 def run_command(config: str, retry_failed: bool, as_json: bool, quiet: bool) -> None:
     """Do everything a YAML file asks for, from import to export. The same command goes on after an interruption.
 

@@ -177,3 +177,40 @@ def test_plugin_install_and_demo_refuse_what_is_not_theirs(database, corpus, tmp
 
 def _json_place(tmp_path):
     return json.loads(_invoke("plugin", "install", "--folder", tmp_path, "--json").stdout)["plugin"]
+
+
+def test_motion_page_and_pictures(database, corpus, tmp_path):
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    _invoke("import", corpus.train_metadata.parent, name)
+    page = tmp_path / "pages" / "motion.html"
+    result = _invoke("motion", "page", name, page, code=2)
+    assert "has no run 'motive'" in result.stderr
+    _invoke("motion", name, "--quiet")
+    from motive_fo.dataset.connect import load_dataset
+
+    dataset = load_dataset(name)
+    sample = dataset[str(corpus.train[0])]
+    sample.caption = "<script>alert(1)</script>"
+    sample.save()
+    _invoke("motion", "page", name, page, "--quiet")
+    html = page.read_text(encoding="utf-8")
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    for heading in ("Most dynamic", "Least motion", "Static", "Distributions"):
+        assert heading in html
+    assert html.count("data:image/jpeg;base64,") == 3 * (5 + 5 + 1)
+    assert html.count("<svg") == 3
+    assert "http" not in html.replace("http-equiv", "")
+    clip = f"train/{corpus.train[1].name}"
+    files = json.loads(_invoke("motion", "show", name, clip, tmp_path / "p", "--json").stdout)["files"]
+    assert sorted(Path(f).name for f in files) == sorted(
+        f"{what}.{kind}" for what in ("frames", "flow", "magnitude", "mask") for kind in ("png", "mp4")
+    )
+    from motive_fo.clips.probe import probe
+
+    for file in files:
+        if file.endswith(".mp4"):
+            assert probe(file).facts.frames == 17
+    assert "names no clips" in _invoke("motion", "show", name, "nothing", tmp_path / "p", code=2).stderr
+    damaged = next(iter(corpus.damaged))
+    assert _invoke("motion", "show", name, damaged, tmp_path / "p", code=2).stderr.startswith("Error: train/")

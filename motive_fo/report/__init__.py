@@ -1,0 +1,1 @@
+"""Pages for people: one HTML file each, nothing loaded from elsewhere, everything that is shown escaped."""
