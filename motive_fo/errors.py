@@ -53,6 +53,14 @@ CLIP_CODES: Final[dict[str, tuple[str, str]]] = {
     "no_video_stream": ("The file has no video stream.", "Delete the sample; it holds only sound or subtitles."),
     "no_timestamps": ("The video has no usable timestamps.", "Write it again with ffmpeg, which numbers its frames."),
     "decode_failed": ("The decoder failed inside the part that is needed.", "Download or encode the clip again."),
+    "decode_timeout": (
+        "Decoding did not finish in time and was stopped.",
+        "Encode the clip again, or allow more time.",
+    ),
+    "decoder_died": (
+        "The process that decoded the clip crashed or ran out of memory.",
+        "Encode the clip again, or delete the sample.",
+    ),
     "too_short": (
         "The video ends before the clip specification does.",
         "Choose fewer frames, a higher fps or an earlier start.",

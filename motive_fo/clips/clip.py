@@ -47,9 +47,11 @@ class Clip:
         times_T: presentation time of each used frame, seconds from the first frame of the video.
         decoder: decoder and version (``pyav 18.1.0``): colours differ by up to 0.6/255 between decoders.
         facts: what the file is.
+        adjustment: what was done because the video is too short (``padded 3 frames``); empty if nothing.
     """
 
     frames_THW3: npt.NDArray[np.uint8]
     times_T: npt.NDArray[np.float64]
     decoder: str
     facts: VideoFacts
+    adjustment: str = ""

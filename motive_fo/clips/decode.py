@@ -24,55 +24,65 @@ from av.video.reformatter import VideoReformatter
 
 from motive_fo.clips.clip import Clip
 from motive_fo.clips.container import FrameReader, Orientation, open_video
+from motive_fo.clips.policy import Plan, Short, plan
 from motive_fo.clips.probe import Probe, probe
-from motive_fo.clips.spec import ClipSpec, Crop
+from motive_fo.clips.spec import ClipSpec, Crop, FrameRule
 from motive_fo.errors import ClipError, MissingDependencyError
 
 Decoder = Literal["auto", "pyav", "decord"]
 _STAGE = "decode"
 
 
-def decode(path: str | PathLike[str], spec: ClipSpec, decoder: Decoder = "auto") -> Clip:
+def decode(
+    path: str | PathLike[str],
+    spec: ClipSpec,
+    decoder: Decoder = "auto",
+    short: Short = "refuse",
+    rule: FrameRule | None = None,
+) -> Clip:
     """Decode the frames of one clip.
 
     Args:
         path: the video file.
         spec: which frames and pixels.
         decoder: ``auto`` (PyAV), ``pyav`` or ``decord``.
+        short: what to do where the video ends before the specification does (see ``plan``).
+        rule: frame counts the model takes, for ``fewer``.
 
     Returns:
-        The clip; frame k is the one on screen at ``spec.times()[k]`` after the first frame of the video.
+        The clip; frame k is the one on screen at ``spec.times()[k]`` after the first frame of the video, unless its
+        ``adjustment`` says otherwise.
 
     Raises:
         ClipError: stage ``probe`` (see ``probe``) or ``decode`` with ``too_short`` or ``decode_failed``.
         MissingDependencyError: decord was asked for by name and is not installed.
     """
     video = probe(path)
-    indices = _choose(video, spec)
-    out_THW3 = np.empty((spec.frames, spec.height, spec.width, 3), np.uint8)
+    chosen = _choose(video, spec, short, rule)
+    indices = list(chosen.indices)
+    out_THW3 = np.empty((len(indices), spec.height, spec.width, 3), np.uint8)
     if decoder == "decord":
         name = _fill_with_decord(video, indices, spec, out_THW3)
     else:
         name = _fill_with_pyav(video, indices, spec, out_THW3)
     times_T = np.array([float(video.timeline.seconds(index)) for index in indices])
-    return Clip(out_THW3, times_T, name, video.facts)
+    return Clip(out_THW3, times_T, name, video.facts, chosen.adjustment)
 
 
-def _choose(video: Probe, spec: ClipSpec) -> list[int]:
+def _choose(video: Probe, spec: ClipSpec, short: Short, rule: FrameRule | None) -> Plan:
     """Timeline index of each frame of the clip."""
-    instants = spec.times()
-    interval = instants[1] - instants[0]
-    indices = [video.timeline.on_screen(instant, interval) for instant in instants]
-    if indices[-1] is None:
+    chosen = plan(video.timeline, spec, short, rule)
+    if chosen is None:
         promise = f" (the container promises {video.promised} frames)" if video.promised > video.facts.frames else ""
         promise += f" (reading stopped there: {video.read_error})" if video.read_error else ""
+        fewest = f"; the model takes {rule} frames" if short == "fewer" and rule is not None else ""
         raise ClipError(
             _STAGE,
             "too_short",
             f"{video.path} has {video.facts.duration:.3f} s in {video.facts.frames} frames{promise}; {spec.frames}"
-            f" frames at {spec.fps:g} fps from {spec.start:g} s need more than {float(instants[-1]):.3f} s",
+            f" frames at {spec.fps:g} fps from {spec.start:g} s need more than {float(spec.times()[-1]):.3f} s{fewest}",
         )
-    return [index for index in indices if index is not None]
+    return chosen
 
 
 def _fill_with_pyav(video: Probe, indices: list[int], spec: ClipSpec, out_THW3: npt.NDArray[np.uint8]) -> str:

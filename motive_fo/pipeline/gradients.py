@@ -23,7 +23,7 @@ from motive_fo.attribution.projection import Projection, build_projection
 from motive_fo.clips.clip import Clip
 from motive_fo.clips.decode import decode
 from motive_fo.config import AttributionConfig
-from motive_fo.errors import ClipError
+from motive_fo.errors import ClipError, MotiveError
 from motive_fo.models.base import VideoModel
 from motive_fo.pipeline.motion import MotionSettings, motion_row, open_motion
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
@@ -198,6 +198,8 @@ class _Step:
                     self.settings.model, backward, x0, condition, mask, attribution.timesteps, attribution.noises
                 )
             self.repeated.check(record.id, sketches, version)
+        except MotiveError:
+            raise  # wrong use: every clip would say the same
         except Exception as error:  # a clip never stops the run: whatever it raises is recorded on it
             return failed_row(record, version, error, decoder)
         return Row(
@@ -222,6 +224,8 @@ class _Step:
             with self.report.timed("decode"):
                 clip = decode(record.path, self.settings.motion.spec, self.settings.motion.clip.decoder)
             row = motion_row(record, file_version, clip, self.settings.motion, self.report) if needed else None
+        except MotiveError:
+            raise
         except Exception as error:
             if needed:
                 self.motion_table.put(failed_row(record, file_version, error))

@@ -13,6 +13,7 @@ from motive_fo.clips.clip import Clip
 from motive_fo.clips.decode import decode
 from motive_fo.clips.spec import ClipSpec
 from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
+from motive_fo.errors import MotiveError
 from motive_fo.flow.base import FlowEstimator
 from motive_fo.flow.registry import build_estimator
 from motive_fo.models.card import ModelCard
@@ -148,5 +149,7 @@ def _one(record: ClipRecord, settings: MotionSettings, report: StepReport) -> Ro
             clip = decode(record.path, settings.spec, settings.clip.decoder)
         decoder = clip.decoder
         return motion_row(record, version, clip, settings, report)
+    except MotiveError:
+        raise  # wrong use, such as a decoder that is not installed: every clip would say the same
     except Exception as error:  # a clip never stops the run: whatever it raises is recorded on it
         return failed_row(record, version, error, decoder)

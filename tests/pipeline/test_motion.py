@@ -2,12 +2,13 @@
 
 import dataclasses
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
-from motive_fo.errors import CLIP_CODES, StoreMismatchError
+from motive_fo.errors import CLIP_CODES, MissingDependencyError, StoreMismatchError
 from motive_fo.models.tiny.card import CARD
 from motive_fo.pipeline import motion as motion_module
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
@@ -134,3 +135,11 @@ def test_the_real_and_odd_videos(tmp_path, shared_videos, motion_settings):
 def test_settings_are_frozen(motion_settings):
     with pytest.raises(dataclasses.FrozenInstanceError):
         motion_settings.spec = None
+
+
+def test_a_missing_decoder_stops_at_once(tmp_path, records, monkeypatch):
+    """Wrong use is no clip's fault: it is not recorded a thousand times."""
+    monkeypatch.setitem(sys.modules, "decord", None)
+    settings = MotionSettings.build(ClipConfig(decoder="decord"), FlowConfig(), MotionConfig(), CARD)
+    with pytest.raises(MissingDependencyError, match="decord is not installed"):
+        _run(tmp_path / "r.zarr", records["train"], settings)

@@ -1,0 +1,102 @@
+"""Which frames a clip takes: what to do with a video that ends too early, and where the windows of a long one begin.
+
+Everything here is arithmetic on a timeline; nothing is decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from motive_fo.clips.spec import ClipSpec, FrameRule
+from motive_fo.clips.timeline import Timeline
+from motive_fo.errors import ConfigError
+
+#: What to do with a video that ends before the clip specification does.
+Short = Literal["refuse", "loop", "pad", "fewer"]
+
+#: Instants closer to a video's end than this may fall past it: containers round the times of frames.
+_ROUNDING = Fraction(1, 50)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The frames of one clip.
+
+    Attributes:
+        indices: frame on the timeline for each frame of the clip.
+        adjustment: what had to be done to a video that is too short (``looped 2.1 times``); empty if nothing.
+    """
+
+    indices: tuple[int, ...]
+    adjustment: str = ""
+
+
+def plan(video: Timeline, spec: ClipSpec, short: Short = "refuse", rule: FrameRule | None = None) -> Plan | None:
+    """Choose the frame of each instant of the clip, or None where the video cannot give them.
+
+    A video that shows nothing at ``spec.start`` gives None under every policy.
+
+    Args:
+        video: when each frame is shown.
+        spec: the instants wanted.
+        short: what to do where the video ends before them. ``refuse``: None. ``loop``: the window starts over when the
+            video ends, so instant t shows what is on screen at ``start + t mod (duration - start)``. ``pad``: the last
+            frame stays. ``fewer``: the largest number of frames that ``rule`` accepts and the video fills.
+        rule: frame counts the model takes; any from 2 on where None.
+    """
+    instants = spec.times()
+    interval = instants[1] - instants[0]
+    found = [video.on_screen(instant, interval) for instant in instants]
+    indices = [index for index in found if index is not None]  # those past the end are the last ones
+    if len(indices) == spec.frames:
+        return Plan(tuple(indices))
+    if not indices or short == "refuse":
+        return None
+    if short == "pad":
+        missing = spec.frames - len(indices)
+        return Plan((*indices, *[indices[-1]] * missing), f"padded {missing} frames")
+    if short == "loop":
+        length = video.duration - instants[0]
+        looped = [video.on_screen(instants[0] + (k * interval) % length, interval) for k in range(spec.frames)]
+        times = spec.frames * interval / length
+        # an instant that rounding puts past the end is the beginning of the next round
+        return Plan(
+            tuple(indices[0] if index is None else index for index in looped), f"looped {float(times):.1f} times"
+        )
+    count = rule.below(len(indices)) if rule is not None else len(indices)
+    if count is None or count < 2:
+        return None
+    return Plan(tuple(indices[:count]), f"{count} of {spec.frames} frames")
+
+
+def windows(duration: float, spec: ClipSpec, *, stride: float | None = None, limit: int | None = None) -> list[float]:
+    """Where the clips of one long video begin, in seconds; the first begins at ``spec.start``.
+
+    The first window is always there: a video too short for it is to be recorded as such, not to vanish.
+
+    Args:
+        duration: of the video, in seconds from its first frame.
+        spec: one window; the others differ in ``start`` only.
+        stride: seconds from one start to the next; the length of a window (no gap, no overlap) where None.
+        limit: at most so many windows, spread evenly over those that fit (the first and the last among them).
+
+    Raises:
+        ConfigError: the stride or the limit is not above 0.
+    """
+    if stride is not None and not stride > 0:
+        raise ConfigError(f"the stride of windows must be above 0 seconds, not {stride}")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"the limit of windows must be at least 1, not {limit}")
+    instants = spec.times()
+    interval = instants[1] - instants[0]
+    step = interval * spec.frames if stride is None else Fraction(stride).limit_denominator(1_000_000)
+    if step <= 0:
+        raise ConfigError(f"the stride of windows must be at least a microsecond, not {stride}")
+    room = Fraction(duration) - instants[-1] - min(interval / 4, _ROUNDING)
+    count = max(1, -int(-room // step)) if room > 0 else 1
+    chosen: list[int] | range = range(count)
+    if limit is not None and limit < count:
+        chosen = [k * (count - 1) // max(1, limit - 1) for k in range(limit)]
+    return [float(instants[0] + k * step) for k in chosen]
