@@ -111,3 +111,21 @@ def show_command(dataset: str, clip: str, folder: str, run: str, as_json: bool) 
 
     files = [str(path) for path in show_motion(dataset, clip, folder, run)]
     emit({"files": files}, files, as_json)
+
+
+@motion_group.command("like")
+@dataset_argument
+@click.argument("clip")
+@run_option
+@click.option("--top", default=10, show_default=True, type=click.IntRange(1), help="clips to list")
+@json_option
+def like_command(dataset: str, clip: str, run: str, top: int, as_json: bool) -> None:
+    """Clips of DATASET that move like CLIP, by their flow histograms. Needs no gradients.
+
+    \b
+    motive motion like my-clips clips/0001.mp4
+    """
+    import motive_fo
+
+    alike = list(motive_fo.similar_motion(dataset, clip, run).items())[:top]
+    emit(dict(alike), [f"{value:.3f}  {clip_id}" for clip_id, value in alike], as_json)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         export,
         query_scores,
         score_influence,
+        similar_motion,
     )
     from motive_fo.dataset.whole import run
 
@@ -41,6 +42,7 @@ _HOMES = {
     "curate": "motive_fo.dataset.steps",
     "export": "motive_fo.dataset.steps",
     "query_scores": "motive_fo.dataset.steps",
+    "similar_motion": "motive_fo.dataset.steps",
     "delete_run": "motive_fo.dataset.steps",
     "run": "motive_fo.dataset.whole",
     "ClipConfig": "motive_fo.config",
@@ -71,6 +73,7 @@ __all__ = [
     "query_scores",
     "run",
     "score_influence",
+    "similar_motion",
 ]
 
 

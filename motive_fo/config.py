@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from motive_fo.clips.policy import Short
 from motive_fo.clips.spec import ClipSpec, Crop
 from motive_fo.errors import ConfigError
 from motive_fo.models.card import ModelCard
@@ -48,6 +49,14 @@ class ClipConfig:
         Field(description="auto is PyAV, right for every file; decord refuses files it would misread"),
     ] = "auto"
 
+    short: Annotated[
+        Short,
+        Field(
+            description="videos that end too early: refuse; loop; pad the last frame; fewer frames that fit the model"
+        ),
+    ] = "refuse"
+    time_limit: Annotated[float, Field(gt=0, description="decoding one clip may take this many seconds")] = 60.0
+
     def resolve(self, card: ModelCard) -> ClipSpec:
         """The clip specification for a model. Raises ``ConfigError`` where the two do not fit."""
         default = card.default_clip
@@ -67,11 +76,17 @@ class ClipConfig:
 class FlowConfig:
     """How motion is estimated."""
 
-    estimator: Annotated[Literal["dis"], Field(description="motion estimator; dis: OpenCV's DIS optical flow")] = "dis"
+    estimator: Annotated[
+        Literal["dis", "farneback"], Field(description="motion estimator; both are OpenCV's and need no weights")
+    ] = "dis"
     reading: Annotated[
         Literal["step", "anchor"],
-        Field(description="step: since the previous frame; anchor: since the first frame (point trackers)"),
+        Field(description="step: since the previous frame; anchor: since the first frame"),
     ] = "step"
+    anchor: Annotated[
+        Literal["chain", "direct"],
+        Field(description="anchor reading by chained steps, or by matching each frame with the first"),
+    ] = "chain"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -82,6 +97,15 @@ class MotionConfig:
         float,
         Field(ge=0, description="a clip whose strongest motion stays below this is static, in pixels per frame"),
     ] = 0.05
+    camera: Annotated[
+        Literal["keep", "remove"],
+        Field(description="keep: camera motion counts (the paper's); remove: only what objects do"),
+    ] = "keep"
+    camera_model: Annotated[
+        Literal["similarity", "affine"],
+        Field(description="the camera as shift, turn and zoom, or with shear and uneven zoom too"),
+    ] = "similarity"
+    hoof_bins: Annotated[int, Field(ge=1, le=360, description="directions in the flow histogram")] = 16
     pooling: Annotated[
         Literal["area", "bilinear"],
         Field(description="pixels to latent cells: area averages all of them; bilinear reads four (the paper's)"),

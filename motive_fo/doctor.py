@@ -122,9 +122,9 @@ def _flow() -> list[Finding]:
     from motive_fo.config import FlowConfig
     from motive_fo.flow.registry import build_estimator
 
-    return [
-        Finding("ok", "flow", f"{build_estimator(FlowConfig()).identity()['estimator']} is ready, needs no weights")
-    ]
+    configs = (FlowConfig(), FlowConfig(estimator="farneback"))
+    names = [build_estimator(config).identity("step")["estimator"] for config in configs]
+    return [Finding("ok", "flow", f"{' and '.join(names)} are ready and need no weights")]
 
 
 def _model() -> list[Finding]:

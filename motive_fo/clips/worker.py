@@ -6,8 +6,8 @@ time and of memory. A child that breaks one is killed, its clip gets a code, and
 
 ``Choice:`` children are started as fresh interpreters. A fork of a process with torch's threads may deadlock, and
 multiprocessing's spawn runs the user's script again. They import the decoder only (0.2 s), no torch and no FiftyOne.
-``Choice:`` clips come back through a pipe: simple, nothing to clean up after a crash, and next to decoding its time
-does not count (see ``benchmarks``; shared memory needs a copy too, unless its life is tied to the array's).
+``Choice:`` clips come back through a pipe: nothing to clean up after a crash, and as fast as shared memory that is
+copied out of (97 MB, 81 frames of 480 x 832: 79 against 84 ms; 17 frames of 64 x 64: 0.1 against 0.2 ms).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, TypeVar
+
+import numpy as np
 
 from motive_fo.clips.clip import Clip
 from motive_fo.clips.decode import Decoder
@@ -235,7 +237,7 @@ class _Child:
 
     def __init__(self, settings: _Settings) -> None:
         self._settings = settings
-        self._errors: IO[bytes] = tempfile.TemporaryFile("ab+")
+        self._errors: IO[bytes] = tempfile.TemporaryFile("ab+")  # noqa: SIM115 - closed by reap
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM],
             stdin=subprocess.PIPE,
@@ -255,8 +257,7 @@ class _Child:
 
     def greet(self) -> None:
         """Tell the child its settings and wait until it is ready."""
-        failed = self._within(_START_SECONDS, [sys.path, self._settings])
-        if failed is None or isinstance(failed, _Gone):
+        if isinstance(self._within(_START_SECONDS, [sys.path, self._settings]), _Gone):
             raise MotiveError(
                 f"the process that decodes does not start ({self._end()}): check that {sys.executable!r} is Python with"
                 " this package installed"
@@ -347,14 +348,13 @@ def _send(pipe: IO[bytes], message: object) -> None:
 
 def _receive(pipe: IO[bytes]) -> Any:
     """Read what ``_send`` wrote. Raises ``EOFError`` at the end of the pipe."""
-    parts = [
-        _read(pipe, _SIZE.unpack(_read(pipe, _SIZE.size))[0]) for _ in range(*_SIZE.unpack(_read(pipe, _SIZE.size)))
-    ]
+    (count,) = _SIZE.unpack(_read(pipe, _SIZE.size))
+    parts = [_read(pipe, *_SIZE.unpack(_read(pipe, _SIZE.size))) for _ in range(count)]
     return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - from our own child
 
 
-def _read(pipe: IO[bytes], size: int) -> bytearray:
-    data = bytearray(size)
+def _read(pipe: IO[bytes], size: int) -> memoryview:
+    data = np.empty(size, np.uint8).data  # unlike a bytearray in huge pages: fewer faults on a large clip
     if pipe.readinto(data) != size:  # type: ignore[attr-defined]
         raise EOFError
     return data

@@ -10,6 +10,7 @@ import numpy as np
 from motive_fo.dataset.choose import Chosen
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.influence.selection import scored_clips
+from motive_fo.pipeline.motion import known_frames
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status, Table
 
@@ -18,10 +19,15 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("StringField", "how far the clip is: described, sketched, scored, static or failed"),
     "code": ("StringField", "why the clip failed or is static; see the troubleshooting page"),
     "error": ("StringField", "what happened to this clip, in one sentence"),
+    "adjustment": ("StringField", "what was done to a video that ends before the clip specification does"),
     "decoder": ("StringField", "decoder and version that read the clip"),
     "motion_mean": ("FloatField", "mean motion over all frames and pixels, in pixels per frame"),
     "motion_p95": ("FloatField", "95th percentile of motion over all frames and pixels, in pixels per frame"),
     "motion_peak": ("FloatField", "mean over frames of the strongest percent of pixels, in pixels per frame"),
+    "camera_share": ("FloatField", "share of the motion's energy that the camera explains, 0 to 1"),
+    "moving_share": ("FloatField", "share of the pixels that move by more than the static floor, 0 to 1"),
+    "smoothness": ("FloatField", "1 minus mean acceleration over mean speed along the motion, 0 to 1"),
+    "dynamic_score": ("FloatField", "VBench's dynamic degree as a number: above 1 the clip is dynamic"),
     "motion_curve": ("ListField", "mean motion of each frame, in pixels per frame"),
     "loss": ("FloatField", "the model's diffusion loss on the clip, without the motion mask"),
     "gradient_norm": ("FloatField", "norm of the gradient of that loss over all attributed parameters"),
@@ -34,6 +40,7 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "votes": ("IntField", "queries whose best clips include this one"),
     "rank": ("IntField", "place by votes, 1 is best; ties by motion influence"),
     "influence_rank": ("IntField", "place by motion influence, 1 is best"),
+    "hoof_rank": ("IntField", "place by similarity of flow histograms with the queries, a baseline without a model"),
 }
 
 
@@ -60,18 +67,14 @@ def write_motion(dataset: Any, run: str, chosen: Chosen, table: Table) -> None:
     """Motion statistics of the chosen clips."""
     ids = [clip_id for clip_id in chosen.ids if clip_id in table]
     known = [table.status(clip_id) in (Status.DONE, Status.STATIC) for clip_id in ids]
-    for name, column in (("motion_mean", "mean"), ("motion_p95", "p95"), ("motion_peak", "peak")):
-        values = table.read(column, ids)
-        _write(dataset, run, name, chosen, ids, [float(v) if k else None for v, k in zip(values, known, strict=True)])
-    curves = table.read("curve", ids)
-    _write(
-        dataset,
-        run,
-        "motion_curve",
-        chosen,
-        ids,
-        [c.tolist() if k else None for c, k in zip(curves, known, strict=True)],
-    )
+    same = ("camera_share", "moving_share", "smoothness", "dynamic_score")
+    columns = {"motion_mean": "mean", "motion_p95": "p95", "motion_peak": "peak", **{name: name for name in same}}
+    for name, column in columns.items():
+        values = [float(v) if np.isfinite(v) else None for v in table.read(column, ids)]
+        _write(dataset, run, name, chosen, ids, values)
+    curves = [known_frames(c).tolist() if k else None for c, k in zip(table.read("curve", ids), known, strict=True)]
+    _write(dataset, run, "motion_curve", chosen, ids, curves)
+    _write(dataset, run, "adjustment", chosen, ids, [str(a) or None for a in table.read("adjustment", ids)])
 
 
 def write_states(dataset: Any, run: str, chosen: Chosen, store: RunStore) -> None:

@@ -135,7 +135,8 @@ def _settings(record: RunRecord) -> MotionSettings:
 
 
 def _motion(record: ClipRecord, settings: MotionSettings) -> tuple[Clip, Displacement]:
-    clip = decode(record.path, settings.spec, settings.clip.decoder)
+    request = settings.request(record)
+    clip = decode(request.path, request.spec, request.decoder, request.short, request.rule)
     return clip, settings.estimator.estimate(clip.frames_THW3, settings.flow.reading)
 
 

@@ -27,8 +27,9 @@ from motive_fo.dataset.views import save_motion_views, save_selection_views, sel
 from motive_fo.errors import InputError, MotiveError
 from motive_fo.exporters.base import ExportItem, ExportReport
 from motive_fo.exporters.registry import build_exporter
-from motive_fo.influence.selection import percentile_ranks, rank_clips, scored_clips
+from motive_fo.influence.selection import Ranking, percentile_ranks, rank_clips, scored_clips
 from motive_fo.models.registry import load_model, model_card
+from motive_fo.motion.hoof import similarity
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
@@ -197,7 +198,7 @@ def curate(
     load_run(dataset, run)
     with _step(dataset, run, None) as (record, run_store):
         config: SelectionConfig = record.settle("selection", selection)
-        scores_QN, _, train_ids = run_store.read_scores("motion")
+        scores_QN, query_ids, train_ids = run_store.read_scores("motion")
         ranking = rank_clips(scores_QN, train_ids, config)
         if not ranking.ids:
             raise InputError(f"no clip of run {run!r} has a score: look at the fields {run}.status and {run}.code")
@@ -207,7 +208,10 @@ def curate(
         votes = {holders[i]: int(v) for i, v in zip(ranking.ids, ranking.votes, strict=True) if i in holders}
         places = {holders[i]: place for place, i in enumerate(ranking.by_votes, 1) if i in holders}
         rank_places = {holders[i]: place for place, i in enumerate(ranking.by_rank, 1) if i in holders}
-        for name, values in (("votes", votes), ("rank", places), ("influence_rank", rank_places)):
+        hoof_order = enumerate(_hoof_order(run_store, query_ids, ranking), 1)
+        hoof_places = {holders[i]: place for place, i in hoof_order if i in holders}
+        orders = (("votes", votes), ("rank", places), ("influence_rank", rank_places), ("hoof_rank", hoof_places))
+        for name, values in orders:
             write_values(dataset, run, name, {**cleared, **values})
         views = save_selection_views(dataset, record, ranking, config) | save_motion_views(dataset, record)
         report = CurateReport(len(ranking.ids), ranking.top(config), ranking.bottom(config), views)
@@ -334,6 +338,29 @@ def _write_motion_results(
     write_states(dataset, record.run, chosen, store)
     if views:
         save_motion_views(dataset, record)
+
+
+def _hoof_order(store: RunStore, query_ids: list[str], ranking: Ranking) -> list[str]:
+    """The scored clips by mean percentile rank of their flow histograms' similarity with the queries'."""
+    table = store.table("motion")
+    alike_QN = similarity(table.read("hoof", query_ids), table.read("hoof", ranking.ids))
+    return rank_clips(alike_QN.astype(np.float32), ranking.ids, SelectionConfig()).by_rank
+
+
+def similar_motion(dataset: Any, clip_id: str, run: str = "motive") -> dict[str, float]:
+    """Clips that move like this one: clip id -> similarity of flow histograms (HOOF) in [0, 1], most alike first.
+
+    Needs no gradients, only ``compute_motion``. Clips in which nothing moves are left out.
+    """
+    dataset = dataset_of(as_samples(dataset))
+    table = RunStore(load_run(dataset, run).store).table("motion")
+    ids = [i for i in records_of(dataset).ids if i in table and i != clip_id]
+    if clip_id not in table:
+        raise InputError(f"run {run!r} knows no motion of {clip_id!r}: give a motive_id of the dataset")
+    alike_N = similarity(table.read("hoof", [clip_id]), table.read("hoof", ids))[0]
+    if not np.isfinite(alike_N).any():
+        raise InputError(f"{clip_id!r} cannot be compared: it failed or nothing moves in it")
+    return {ids[n]: float(alike_N[n]) for n in np.argsort(-alike_N, kind="stable") if np.isfinite(alike_N[n])}
 
 
 def _mean_rank(scores_QN: Any) -> Any:

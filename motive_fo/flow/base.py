@@ -44,8 +44,8 @@ class FlowEstimator(Protocol):
         """The readings this estimator can give."""
         ...
 
-    def identity(self) -> Mapping[str, Any]:
-        """Name, version, settings and weight hash: whatever changes the numbers. Part of the store's identity."""
+    def identity(self, reading: Reading) -> Mapping[str, Any]:
+        """Name, version, settings and weight hash: whatever changes the numbers of a reading. Part of the store's."""
         ...
 
     def estimate(self, frames_THW3: npt.NDArray[np.uint8], reading: Reading) -> Displacement:

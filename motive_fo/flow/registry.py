@@ -13,12 +13,14 @@ def build_estimator(config: FlowConfig) -> FlowEstimator:
     Raises:
         ConfigError: unknown name, or a reading the estimator does not give.
     """
+    from motive_fo.flow.chain import PairwiseFlow
     from motive_fo.flow.dis import DISFlow
+    from motive_fo.flow.farneback import FarnebackFlow
 
-    makers = {"dis": DISFlow}
+    makers: dict[str, type[PairwiseFlow]] = {"dis": DISFlow, "farneback": FarnebackFlow}
     if config.estimator not in makers:
         raise ConfigError(f"unknown flow estimator {config.estimator!r}: choose one of {', '.join(sorted(makers))}")
-    estimator = makers[config.estimator]()
+    estimator = makers[config.estimator](config.anchor)
     if config.reading not in estimator.readings:
         given = " or ".join(sorted(estimator.readings))
         raise ConfigError(f"flow estimator {config.estimator!r} gives the reading {given}, not {config.reading}")

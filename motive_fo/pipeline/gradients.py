@@ -21,12 +21,11 @@ from motive_fo.attribution.gradients import (
 )
 from motive_fo.attribution.projection import Projection, build_projection
 from motive_fo.clips.clip import Clip
-from motive_fo.clips.decode import decode
 from motive_fo.config import AttributionConfig
 from motive_fo.errors import ClipError, MotiveError
 from motive_fo.models.base import VideoModel
-from motive_fo.pipeline.motion import MotionSettings, motion_row, open_motion
-from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
+from motive_fo.pipeline.motion import MotionSettings, decoded, known_frames, motion_row, open_motion
+from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
 from motive_fo.store.identity import provenance
@@ -144,8 +143,9 @@ def compute_sketch_table(
         step = _Step(settings, motion_table, repeated, report)
         try:
             with _threads(settings.model), streaming(settings.model.network, settings.projection) as backward:
-                for done, record in enumerate(todo, 1):
-                    table.put(step.row(record, record.id in no_motion, backward))
+                ahead = decoded(todo, settings.motion, report, with_caption=True)
+                for done, (record, version, outcome) in enumerate(ahead, 1):
+                    table.put(step.row(record, version, outcome, record.id in no_motion, backward))
                     progress(report.step, done, len(todo))
         finally:
             motion_table.flush()
@@ -179,13 +179,18 @@ class _Step:
     repeated: RepeatedSketches
     report: StepReport
 
-    def row(self, record: ClipRecord, needs_motion: bool, backward: StreamingBackward) -> Row:
+    def row(
+        self,
+        record: ClipRecord,
+        version: Version,
+        outcome: Clip | ClipError,
+        needs_motion: bool,
+        backward: StreamingBackward,
+    ) -> Row:
         """The row of one clip, whatever happens to it."""
-        version = version_of(record, with_caption=True)
-        decoder = ""
+        decoder = "" if isinstance(outcome, ClipError) else outcome.decoder
         try:
-            clip, mask = self._motion(record, version, needs_motion)
-            decoder = clip.decoder
+            clip, mask = self._motion(record, version, outcome, needs_motion)
             with self.report.timed("encode"), torch.no_grad():
                 try:
                     x0 = self.settings.model.encode_frames(clip.frames_THW3)
@@ -216,14 +221,14 @@ class _Step:
         )
 
     def _motion(
-        self, record: ClipRecord, version: Version, needed: bool
+        self, record: ClipRecord, version: Version, outcome: Clip | ClipError, needed: bool
     ) -> tuple[Clip, npt.NDArray[np.float32] | None]:
-        """Decoded frames, and the mask or None for a static clip. A failure is recorded in the motion table too."""
+        """Frames, and the mask or None for a static clip. A failure is recorded in the motion table too."""
         file_version = replace(version, content=version.content.partition("+")[0])
         try:
-            with self.report.timed("decode"):
-                clip = decode(record.path, self.settings.motion.spec, self.settings.motion.clip.decoder)
-            row = motion_row(record, file_version, clip, self.settings.motion, self.report) if needed else None
+            if isinstance(outcome, ClipError):
+                raise outcome
+            row = motion_row(record, file_version, outcome, self.settings.motion, self.report) if needed else None
         except MotiveError:
             raise
         except Exception as error:
@@ -232,7 +237,7 @@ class _Step:
             raise
         if row is not None:
             self.motion_table.put(row)
-            return clip, None if row.status == Status.STATIC else row.values["mask"]
+            return outcome, None if row.status == Status.STATIC else known_frames(row.values["mask"])
         status = self.motion_table.status(record.id)
         if status == Status.FAILED:
             stage, code, message = (
@@ -240,5 +245,5 @@ class _Step:
             )
             raise ClipError(stage, code, message)
         if status == Status.STATIC:
-            return clip, None
-        return clip, self.motion_table.read("mask", [record.id])[0]
+            return outcome, None
+        return outcome, known_frames(self.motion_table.read("mask", [record.id])[0])

@@ -212,7 +212,7 @@ def test_clips_without_our_ids_use_their_sample_ids(database, corpus):
         (lambda d: motive_fo.compute_motion(d, clip={"fpss": 16}), r"clip\.fpss: no such setting"),
         (lambda d: motive_fo.compute_motion(d, clip={"fps": -1}), r"clip\.fps: input should be greater than 0, not -1"),
         (lambda d: motive_fo.compute_motion(d, model="wam"), "unknown model 'wam'"),
-        (lambda d: motive_fo.compute_motion(d, flow={"reading": "anchor"}), "gives the reading step"),
+        (lambda d: motive_fo.compute_motion(d, flow={"estimator": "raft"}), r"flow\.estimator: input should be"),
         (lambda d: motive_fo.compute_gradients(d, train="nobody"), "'nobody' is no tag or saved view"),
         (lambda d: motive_fo.compute_gradients(d, query="nobody"), "is no tag, saved view or dataset"),
         (lambda d: motive_fo.compute_gradients(d, attribution={"dimension": 500}), "power of two"),
@@ -243,6 +243,43 @@ def test_a_dataset_without_queries_says_how_to_get_them(database, corpus, name):
     motive_fo.import_clips(corpus.train_metadata.parent, name)
     with pytest.raises(InputError, match="--role query"):
         motive_fo.compute_gradients(name)
+
+
+def test_motion_says_what_moves_and_how(computed, corpus):
+    """Camera share, views without gradients, and clips that move alike."""
+    for kind, share in (("pan", 0.8), ("zoom", 0.8)):
+        for sample in computed.match_tags("train"):
+            if f"_{kind}" in sample.filepath and sample.motive.camera_share is not None:
+                assert sample.motive.camera_share > share
+    dynamic = computed.load_saved_view("motive: most dynamic").values("motive.dynamic_score")
+    assert dynamic == sorted(dynamic, reverse=True)
+    assert dynamic[0] == max(v for v in computed.values("motive.dynamic_score") if v is not None)
+    camera = computed.load_saved_view("motive: camera only")
+    assert all(v > 0.9 for v in camera.values("motive.camera_share"))
+    clip = f"train/{corpus.train[0].name}"
+    alike = motive_fo.similar_motion(computed, clip)
+    assert clip not in alike
+    assert list(alike.values()) == sorted(alike.values(), reverse=True)
+    assert all(0 <= v <= 1 + 1e-6 for v in alike.values())
+    with pytest.raises(InputError, match="nothing moves in it"):
+        motive_fo.similar_motion(computed, f"train/{corpus.static[0].name}")
+    places = sorted(v for v in computed.values("motive.hoof_rank") if v is not None)
+    assert places == list(range(1, len(places) + 1))
+
+
+def test_estimators_readings_and_the_camera_are_choices(dataset):
+    motive_fo.compute_motion(dataset, "farne", flow={"estimator": "farneback"})
+    motive_fo.compute_motion(dataset, "anchored", flow={"reading": "anchor"})
+    motive_fo.compute_motion(dataset, "objects", motion={"camera": "remove"})
+    motive_fo.compute_motion(dataset, "plain")
+    scored = [s for s in dataset.match_tags("train") if s["plain.status"] == "described"]
+    assert all(s["anchored.dynamic_score"] is None and s["anchored.motion_mean"] > 0 for s in scored)
+    assert all(s["farne.motion_mean"] != s["plain.motion_mean"] for s in scored)
+    for sample in scored:
+        if sample["plain.camera_share"] > 0.9:
+            assert (sample["objects.motion_mean"] or 0) < sample["plain.motion_mean"]
+    with pytest.raises(StoreMismatchError, match=r"mask\.camera: stored 'keep', asked for 'remove'"):
+        motive_fo.compute_motion(dataset, "plain", motion={"camera": "remove"})
 
 
 def test_a_view_is_exported_as_it_is(computed, tmp_path):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from motive_fo.config import FlowConfig
-from motive_fo.errors import ClipError, ConfigError
 from motive_fo.flow.dis import DISFlow
 from motive_fo.flow.registry import build_estimator
 
@@ -70,8 +69,5 @@ def test_tiny_frames_are_no_reason_to_fail(shape):
     assert DISFlow().estimate(frames, "step").flow_THW2.shape == (3, *shape, 2)
 
 
-def test_a_reading_it_does_not_give_is_refused_before_any_work():
-    with pytest.raises(ConfigError, match="gives the reading step, not anchor"):
-        build_estimator(FlowConfig(reading="anchor"))
-    with pytest.raises(ClipError, match="step reading only"):
-        DISFlow().estimate(_pan(1), "anchor")
+def test_both_readings_can_be_built():
+    assert build_estimator(FlowConfig(reading="anchor")).readings == {"step", "anchor"}

@@ -2,15 +2,14 @@
 
 import dataclasses
 import shutil
-import sys
 
 import numpy as np
 import pytest
 
+from motive_fo.clips.worker import DecodePool
 from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
 from motive_fo.errors import CLIP_CODES, MissingDependencyError, StoreMismatchError
 from motive_fo.models.tiny.card import CARD
-from motive_fo.pipeline import motion as motion_module
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.store.run_store import RunStore
@@ -82,15 +81,51 @@ def test_failed_clips_are_tried_again_on_request(tmp_path, records, motion_setti
     path = tmp_path / "r.zarr"
 
     def broken(*args):
-        raise RuntimeError("the disk hiccuped\nbadly")
+        raise RuntimeError("the estimator hiccuped\nbadly")
 
-    monkeypatch.setattr(motion_module, "decode", broken)
+    monkeypatch.setattr(type(motion_settings.estimator), "estimate", broken)
     report, table = _run(path, records["train"][:2], motion_settings)
     assert report.codes == {"internal_error": 2}
-    assert table.read("message", [records["train"][0].id])[0] == "RuntimeError: the disk hiccuped badly"
+    assert table.read("message", [records["train"][0].id])[0] == "RuntimeError: the estimator hiccuped badly"
     monkeypatch.undo()
     assert _run(path, records["train"][:2], motion_settings)[0].computed == 0
     assert _run(path, records["train"][:2], motion_settings, retry_failed=True)[0].status == {"done": 2}
+
+
+def test_a_decoder_that_crashes_or_hangs_costs_its_clip_alone(tmp_path, records, motion_settings, monkeypatch):
+    """Children that die or never answer: the clip gets a code, the others are described."""
+    fatal = {records["train"][1].id: "abort", records["train"][3].id: "hang"}
+    monkeypatch.setattr(
+        MotionSettings, "pool", lambda self: DecodePool(seconds=2, function="tests.pipeline.deadly:decode")
+    )
+    chosen = [
+        dataclasses.replace(r, path=tmp_path / f"{fatal[r.id]}.mp4") if r.id in fatal else r
+        for r in records["train"][:6]
+    ]
+    for kind in fatal.values():
+        shutil.copy2(records["train"][0].path, tmp_path / f"{kind}.mp4")
+    report, table = _run(tmp_path / "r.zarr", chosen, motion_settings)
+    assert report.status == {"done": 4, "failed": 2}
+    assert report.codes == {"decoder_died": 1, "decode_timeout": 1}
+    assert table.read("code", list(fatal)).tolist() == ["decoder_died", "decode_timeout"]
+
+
+@pytest.mark.parametrize("short", ["loop", "pad", "fewer"])
+def test_a_short_clip_follows_the_policy_and_says_so(tmp_path, corpus, motion_settings, short):
+    from motive_fo.synthetic.corpus import write_video
+    from motive_fo.synthetic.scene import render, sample_scene
+
+    path = tmp_path / "short.mp4"
+    write_video(path, render(sample_scene(5, "slide"), frames=11, fps=16, height=64, width=64), 16)
+    refused, _ = _run(tmp_path / "a.zarr", [ClipRecord("s", path)], motion_settings)
+    assert refused.codes == {"too_short": 1}
+    settings = MotionSettings.build(ClipConfig(short=short), FlowConfig(), MotionConfig(), CARD)
+    report, table = _run(tmp_path / "b.zarr", [ClipRecord("s", path)], settings)
+    assert report.status == {"done": 1}
+    assert table.read("adjustment", ["s"])[0]
+    frames = int(np.isfinite(table.read("curve", ["s"])[0]).sum())
+    cells = int(np.isfinite(table.read("mask", ["s"])[0][:, 0, 0]).sum())
+    assert (frames, cells) == ((9, 3) if short == "fewer" else (17, 5))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +174,9 @@ def test_settings_are_frozen(motion_settings):
 
 def test_a_missing_decoder_stops_at_once(tmp_path, records, monkeypatch):
     """Wrong use is no clip's fault: it is not recorded a thousand times."""
-    monkeypatch.setitem(sys.modules, "decord", None)
+    monkeypatch.setattr(
+        MotionSettings, "pool", lambda self: DecodePool(function="tests.pipeline.deadly:without_decord")
+    )
     settings = MotionSettings.build(ClipConfig(decoder="decord"), FlowConfig(), MotionConfig(), CARD)
     with pytest.raises(MissingDependencyError, match="decord is not installed"):
         _run(tmp_path / "r.zarr", records["train"], settings)
