@@ -69,7 +69,7 @@ def main() -> None:
         settings = GradientSettings(motion, AttributionConfig(), model, projection)
         with RunStore(folder / "run.zarr", write=True) as store:
             report = compute_motion_table(train, store, motion)
-            row("motion step", clips, report.seconds["total"], "decode, DIS, mask, store")
+            row("motion step", clips, report.seconds["total"], "decode, DIS, camera, statistics, mask, store")
             row("- of which flow", clips, report.seconds["flow"])
             compute_sketch_table(query, store, settings, "query")
             projection.seconds = 0.0

@@ -46,6 +46,7 @@ _query = click.option("--query", help="tag, saved view or dataset of the query c
     show_default=True,
     help="what happens to clips without a caption",
 )
+@click.option("--windows", type=float, help="cut long videos into clips of so many seconds")
 @click.option("--allow-outside", is_flag=True, help="take rows whose path leads out of the listing's folder")
 @json_option
 @quiet_option
@@ -55,6 +56,7 @@ def import_command(
     role: str,
     name: str | None,
     missing_caption: MissingCaption,
+    windows: float | None,
     allow_outside: bool,
     as_json: bool,
     quiet: bool,
@@ -75,6 +77,7 @@ def import_command(
             role=role,
             name=name,
             missing_caption=missing_caption,
+            windows=windows,
             allow_outside=allow_outside,
             progress=progress,
         )

@@ -1,4 +1,4 @@
-"""Which frames a clip takes: what to do with a video that ends too early, and where the windows of a long one begin.
+"""Which frames a clip takes, and what to do with a video that ends too early.
 
 Everything here is arithmetic on a timeline; nothing is decoded.
 """
@@ -6,18 +6,13 @@ Everything here is arithmetic on a timeline; nothing is decoded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 from motive_fo.clips.spec import ClipSpec, FrameRule
 from motive_fo.clips.timeline import Timeline
-from motive_fo.errors import ConfigError
 
 #: What to do with a video that ends before the clip specification does.
 Short = Literal["refuse", "loop", "pad", "fewer"]
-
-#: Instants closer to a video's end than this may fall past it: containers round the times of frames.
-_ROUNDING = Fraction(1, 50)
 
 
 @dataclass(frozen=True)
@@ -69,34 +64,3 @@ def plan(video: Timeline, spec: ClipSpec, short: Short = "refuse", rule: FrameRu
     if count is None or count < 2:
         return None
     return Plan(tuple(indices[:count]), f"{count} of {spec.frames} frames")
-
-
-def windows(duration: float, spec: ClipSpec, *, stride: float | None = None, limit: int | None = None) -> list[float]:
-    """Where the clips of one long video begin, in seconds; the first begins at ``spec.start``.
-
-    The first window is always there: a video too short for it is to be recorded as such, not to vanish.
-
-    Args:
-        duration: of the video, in seconds from its first frame.
-        spec: one window; the others differ in ``start`` only.
-        stride: seconds from one start to the next; the length of a window (no gap, no overlap) where None.
-        limit: at most so many windows, spread evenly over those that fit (the first and the last among them).
-
-    Raises:
-        ConfigError: the stride or the limit is not above 0.
-    """
-    if stride is not None and not stride > 0:
-        raise ConfigError(f"the stride of windows must be above 0 seconds, not {stride}")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"the limit of windows must be at least 1, not {limit}")
-    instants = spec.times()
-    interval = instants[1] - instants[0]
-    step = interval * spec.frames if stride is None else Fraction(stride).limit_denominator(1_000_000)
-    if step <= 0:
-        raise ConfigError(f"the stride of windows must be at least a microsecond, not {stride}")
-    room = Fraction(duration) - instants[-1] - min(interval / 4, _ROUNDING)
-    count = max(1, -int(-room // step)) if room > 0 else 1
-    chosen: list[int] | range = range(count)
-    if limit is not None and limit < count:
-        chosen = [k * (count - 1) // max(1, limit - 1) for k in range(limit)]
-    return [float(instants[0] + k * step) for k in chosen]

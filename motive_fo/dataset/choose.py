@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from motive_fo.dataset.connect import dataset_of, fiftyone, load_dataset, require_video
-from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD
+from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD, START_FIELD
 from motive_fo.errors import InputError
 from motive_fo.pipeline.record import ClipRecord
 
@@ -49,9 +49,10 @@ def records_of(samples: Any) -> Chosen:
     sample_ids, paths = samples.values(fields)
     ids = samples.values(ID_FIELD) if ID_FIELD in schema else [None] * len(sample_ids)
     captions = samples.values(CAPTION_FIELD) if CAPTION_FIELD in schema else [None] * len(sample_ids)
+    starts = samples.values(START_FIELD) if START_FIELD in schema else [None] * len(sample_ids)
     records = [
-        ClipRecord(clip_id or sample_id, Path(path), caption or "")
-        for clip_id, sample_id, path, caption in zip(ids, sample_ids, paths, captions, strict=True)
+        ClipRecord(clip_id or sample_id, Path(path), caption or "", start or 0.0)
+        for clip_id, sample_id, path, caption, start in zip(ids, sample_ids, paths, captions, starts, strict=True)
     ]
     twice = [clip_id for clip_id, count in Counter(r.id for r in records).items() if count > 1]
     if twice:

@@ -28,6 +28,7 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "moving_share": ("FloatField", "share of the pixels that move by more than the static floor, 0 to 1"),
     "smoothness": ("FloatField", "1 minus mean acceleration over mean speed along the motion, 0 to 1"),
     "dynamic_score": ("FloatField", "VBench's dynamic degree as a number: above 1 the clip is dynamic"),
+    "cuts": ("IntField", "scene cuts inside the clip: motion across a cut is nobody's"),
     "motion_curve": ("ListField", "mean motion of each frame, in pixels per frame"),
     "loss": ("FloatField", "the model's diffusion loss on the clip, without the motion mask"),
     "gradient_norm": ("FloatField", "norm of the gradient of that loss over all attributed parameters"),
@@ -72,6 +73,8 @@ def write_motion(dataset: Any, run: str, chosen: Chosen, table: Table) -> None:
     for name, column in columns.items():
         values = [float(v) if np.isfinite(v) else None for v in table.read(column, ids)]
         _write(dataset, run, name, chosen, ids, values)
+    cuts = [int(v) if k else None for v, k in zip(table.read("cuts", ids), known, strict=True)]
+    _write(dataset, run, "cuts", chosen, ids, cuts)
     curves = [known_frames(c).tolist() if k else None for c, k in zip(table.read("curve", ids), known, strict=True)]
     _write(dataset, run, "motion_curve", chosen, ids, curves)
     _write(dataset, run, "adjustment", chosen, ids, [str(a) or None for a in table.read("adjustment", ids)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from motive_fo.progress import Progress, silent
 
 ID_FIELD = "motive_id"
 CAPTION_FIELD = "caption"
+START_FIELD = "motive_start"
 
 _BATCH = 1000
 
@@ -51,6 +53,7 @@ def import_clips(
     role: str = "train",
     name: str | None = None,
     missing_caption: MissingCaption = "empty",
+    windows: float | None = None,
     allow_outside: bool = False,
     progress: Progress = silent,
 ) -> ImportReport:
@@ -68,6 +71,7 @@ def import_clips(
         role: tag of the clips: ``train``, ``query``, or any of yours.
         name: first part of the clips' ids; the folder's name where open.
         missing_caption: ``empty`` imports clips without a caption, ``skip`` leaves them out, ``refuse`` raises.
+        windows: cut long videos into windows of so many seconds, each a clip of its own; a shorter rest is left out.
         allow_outside: take rows whose path leads out of the listing's folder.
 
     Raises:
@@ -85,16 +89,19 @@ def import_clips(
     if not entries:
         shown = f"; skipped: {', '.join(listing.skipped[:5])}" if listing.skipped else ""
         raise InputError(f"{source} holds no videos{shown}")
+    if windows is not None:
+        entries = [window for entry in entries for window in _windows(entry, windows)]
     target = fo.load_dataset(dataset) if fo.dataset_exists(dataset) else None
     if target is not None and len(target):
         require_video(target)
-    known = dict(zip(*target.values(["filepath", "id"]), strict=True)) if target is not None and len(target) else {}
-    new = [entry for entry in entries if str(entry.path) not in known]
+    known = _known(target)
+    new = [entry for entry in entries if (str(entry.path), entry.start) not in known]
     _require_free_ids(target, new)
     if target is None:
         target = fo.Dataset(dataset, persistent=True)
     _declare_fields(target)
-    _update(target, {known[str(e.path)]: e for e in entries if str(e.path) in known}, role, report)
+    old = {known[at]: entry for entry in entries if (at := (str(entry.path), entry.start)) in known}
+    _update(target, old, role, report)
     progress("import", 0, len(new))
     for first in range(0, len(new), _BATCH):
         samples = []
@@ -105,6 +112,28 @@ def import_clips(
         report.added += len(samples)
     report.without_caption = sum(1 for entry in entries if not entry.caption)
     return report
+
+
+def _windows(entry: Entry, stride: float) -> list[Entry]:
+    """The windows of ``stride`` seconds in a video; one that cannot be read stays one clip, and will say why."""
+    if not stride > 0:
+        raise InputError(f"windows must begin more than 0 seconds apart, not {stride}")
+    try:
+        duration = probe(entry.path).facts.duration
+    except ClipError:
+        return [entry]
+    count = max(1, math.floor(round(duration / stride, 6)))
+    starts = [round(k * stride, 6) for k in range(count)]
+    return [replace(entry, id=f"{entry.id}#t={start:g}" if start else entry.id, start=start) for start in starts]
+
+
+def _known(target: Any | None) -> dict[tuple[str, float], str]:
+    """(file, start) -> sample id of what the dataset holds."""
+    if target is None or not len(target):
+        return {}
+    paths, ids = target.values(["filepath", "id"])
+    starts = target.values(START_FIELD) if START_FIELD in target.get_field_schema() else [None] * len(ids)
+    return {(path, start or 0.0): i for path, start, i in zip(paths, starts, ids, strict=True)}
 
 
 def _require_free_ids(target: Any | None, new: list[Entry]) -> None:
@@ -144,6 +173,11 @@ def _declare_fields(dataset: Any) -> None:
     dataset.add_sample_field(
         ID_FIELD, fo.StringField, description="stable name of the clip in stores and exports: folder and relative path"
     )
+    dataset.add_sample_field(
+        START_FIELD,
+        fo.FloatField,
+        description="seconds into the file at which the clip begins, for windows of a long video",
+    )
     dataset.add_sample_field(CAPTION_FIELD, fo.StringField, description="what the clip is trained with")
 
 
@@ -152,6 +186,7 @@ def _sample(entry: Entry, role: str, report: ImportReport) -> Any:
     sample = fo.Sample(filepath=str(entry.path), tags=[role])
     sample[ID_FIELD] = entry.id
     sample[CAPTION_FIELD] = entry.caption
+    sample[START_FIELD] = entry.start or None
     sample.metadata = _metadata(entry.path, report)
     return sample
 

@@ -27,11 +27,12 @@ MissingCaption = Literal["empty", "skip", "refuse"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip to import: absolute path, stable id, caption (empty where there is none)."""
+    """One clip to import: absolute path, stable id, caption (empty where there is none), start in seconds."""
 
     path: Path
     id: str
     caption: str
+    start: float = 0.0
 
 
 @dataclass

@@ -375,6 +375,6 @@ def _export_items(view: Any, run: str) -> list[ExportItem]:
     names = ("influence", "votes", "rank", "motion_mean")
     columns = [view.values(f"{run}.{name}") for name in names]
     return [
-        ExportItem(record.id, record.path, record.caption, dict(zip(names, values, strict=True)))
+        ExportItem(record.id, record.path, record.caption, record.start, dict(zip(names, values, strict=True)))
         for record, *values in zip(records_of(view).records, *columns, strict=True)
     ]

@@ -30,6 +30,7 @@ class ExportItem:
     id: str
     path: Path
     caption: str
+    start: float = 0.0
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -127,6 +128,9 @@ class Exporter(ABC):
         for item in items:
             if item.path.suffix.lower() not in self.suffixes:
                 skipped[item.id] = f"{self.name} does not read {item.path.suffix or 'files without a suffix'}"
+            elif item.start:
+                # a trainer reads from the start of the file: another part than the one that was scored
+                skipped[item.id] = f"a window that begins {item.start:g} s into its file; cut it out first"
             elif not item.path.is_file():
                 skipped[item.id] = f"{item.path} does not exist"
             else:

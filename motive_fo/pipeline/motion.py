@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from motive_fo.clips.clip import Clip
+from motive_fo.clips.cuts import find_cuts
 from motive_fo.clips.spec import ClipSpec
 from motive_fo.clips.worker import DecodePool, Request, decode_ahead
 from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
@@ -73,6 +74,7 @@ class MotionSettings:
             "smoothness": Column("float32"),
             "dynamic_score": Column("float32"),
             "hoof": Column("float32", (self.motion.hoof_bins,)),
+            "cuts": Column("int64"),
             "curve": Column("float32", (self.spec.frames,)),
             "mask": Column("float32", self.card.grid(self.spec)),
             "adjustment": Column("str"),
@@ -80,7 +82,8 @@ class MotionSettings:
 
     def request(self, record: ClipRecord) -> Request:
         """What to decode for a clip."""
-        return Request(record.path, self.spec, self.clip.decoder, self.clip.short, self.card.frame_rule)
+        spec = replace(self.spec, start=self.spec.start + record.start)
+        return Request(record.path, spec, self.clip.decoder, self.clip.short, self.card.frame_rule)
 
     def pool(self) -> DecodePool:
         """A child process that decodes, with the clip's time limit."""
@@ -120,6 +123,7 @@ def clip_motion(clip: Clip, settings: MotionSettings, report: StepReport) -> Cli
         used = camera.residual if settings.motion.camera == "remove" else whole
     with report.timed("statistics"):
         numbers: dict[str, Any] = {
+            "cuts": len(find_cuts(clip.frames_THW3)),
             "camera_share": camera.share,
             "hoof": hoof(used, settings.motion.hoof_bins, floor=floor),
         }

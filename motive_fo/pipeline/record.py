@@ -16,11 +16,16 @@ from motive_fo.store.table import Row, Status, Table
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """A clip to be computed: a stable id, its file, its caption (empty where there is none)."""
+    """A clip to be computed: a stable id, its file, its caption (empty where there is none).
+
+    Attributes:
+        start: seconds into the file at which this clip begins, for one of several windows of a long video.
+    """
 
     id: str
     path: Path
     caption: str = ""
+    start: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -245,3 +246,30 @@ def test_a_hundred_thousand_rows_are_read_in_order(tmp_path):
     entries = _entries(_listing(tmp_path, rows))
     assert len(entries) == 100_000
     assert entries[99_999].caption == "clip 99999"
+
+
+def test_long_videos_become_windows_of_their_own(database, tmp_path, name):
+    """Each window is a clip: its own id, its own frames, its own record; importing again adds nothing."""
+    from motive_fo.dataset.run_record import load_run
+    from motive_fo.store.run_store import RunStore
+    from motive_fo.synthetic.corpus import write_video
+    from motive_fo.synthetic.scene import render, sample_scene
+
+    (tmp_path / "long").mkdir()
+    still = render(sample_scene(1, "still"), frames=40, fps=16, height=64, width=64)
+    moving = render(sample_scene(2, "pan"), frames=40, fps=16, height=64, width=64)
+    write_video(tmp_path / "long" / "film.mp4", np.concatenate((still, moving)), 16)
+    assert motive_fo.import_clips(tmp_path / "long", name, windows=1.25).added == 4
+    assert motive_fo.import_clips(tmp_path / "long", name, windows=1.25).unchanged == 4
+    dataset = load_dataset(name)
+    assert dataset.values("motive_id") == ["long/film.mp4", *(f"long/film.mp4#t={t}" for t in ("1.25", "2.5", "3.75"))]
+    report = motive_fo.compute_motion(dataset)
+    assert report.status == {"static": 2, "done": 2}
+    assert dataset.values("motive.status") == ["static", "static", "described", "described"]
+    assert set(dataset.values("motive.cuts")) == {0}
+    whole = motive_fo.compute_motion(dataset, "whole", clip={"fps": 5, "frames": 21})
+    assert whole.codes == {"too_short": 3}
+    assert dataset.first()["whole.cuts"] == 1
+    assert len(RunStore(load_run(dataset, "motive").store).table("motion")) == 4
+    with pytest.raises(InputError, match="more than 0 seconds apart"):
+        motive_fo.import_clips(tmp_path / "long", name, windows=0)

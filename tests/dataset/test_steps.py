@@ -333,5 +333,5 @@ def test_a_run_configuration_in_python_is_checked_too():
 
 
 def test_load_dataset_lists_what_there_is(dataset):
-    with pytest.raises(InputError, match=dataset.name):
+    with pytest.raises(InputError, match=r"there is no dataset 'zzz'; there are: .*"):
         load_dataset("zzz")

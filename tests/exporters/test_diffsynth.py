@@ -22,7 +22,7 @@ def _items(folder, captions=CAPTIONS, suffix=".mp4"):
     for i, caption in enumerate(captions):
         path = folder / f"näme {i} 'quoted'{suffix}"
         path.write_bytes(bytes([i]) * 10)
-        items.append(ExportItem(f"train/{path.name}", path, caption, {"votes": i}))
+        items.append(ExportItem(f"train/{path.name}", path, caption, about={"votes": i}))
     return items
 
 
@@ -81,7 +81,8 @@ def test_what_the_trainer_cannot_read_is_left_out_and_said(tmp_path):
     items = _items(tmp_path / "clips", ["a"])
     items += _items(tmp_path / "other", ["b"], suffix=".mpeg")
     items.append(ExportItem("gone", tmp_path / "gone.mp4", "c"))
-    report = _write(items, tmp_path / "out")
+    report = _write([*items, ExportItem("window", items[0].path, "d", start=4.0)], tmp_path / "out")
+    assert "begins 4 s into its file" in report.skipped["window"]
     assert report.written == 1
     assert "does not read .mpeg" in report.skipped[items[1].id]
     assert "does not exist" in report.skipped["gone"]
