@@ -6,10 +6,11 @@ drift apart. The classes check their values when they are made; ``load`` reads a
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -20,6 +21,8 @@ from motive_fo.errors import ConfigError
 from motive_fo.models.card import ModelCard
 
 _STRICT = ConfigDict(extra="forbid")
+
+Config = TypeVar("Config")
 
 MaskSide = Literal["both", "query", "train", "none"]
 
@@ -232,6 +235,16 @@ def load(path: str | Path) -> RunConfig:
         if isinstance(data.get(key), str):
             data[key] = str(path.parent / Path(data[key]).expanduser())
     return parse(data)
+
+
+def merge(base: Config, given: Config | Mapping[str, Any] | None, section: str) -> Config:
+    """Settings as given: whole, or ``base`` with some of them changed. Raises ``ConfigError`` for a wrong one."""
+    if given is not None and not isinstance(given, Mapping):
+        return given
+    try:
+        return replace(base, **(given or {}))  # type: ignore[type-var]
+    except ValidationError as error:
+        raise ConfigError(explain(error, f"{section}.")) from None
 
 
 def plain(config: object) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def load_dataset(name: str) -> Any:
     if not fo.dataset_exists(name):
         known = fo.list_datasets()
         more = f" and {len(known) - 10} more" if len(known) > 10 else ""
-        listing = f"there are: {', '.join(known[:10])}{more}" if known else "there are none yet (motive import FOLDER NAME)"
+        listing = (
+            f"there are: {', '.join(known[:10])}{more}" if known else "there are none yet (motive import FOLDER NAME)"
+        )
         raise InputError(f"there is no dataset {name!r}; {listing}")
     dataset = fo.load_dataset(name)
     require_video(dataset)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from motive_fo.clips.clip import Clip
-from motive_fo.clips.decode import decode
+from motive_fo.clips.worker import DecodePool
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.errors import ClipError, InputError, MotiveError
 from motive_fo.flow.base import Displacement
 from motive_fo.models.registry import model_card
+from motive_fo.motion.camera import remove_camera
 from motive_fo.motion.mask import magnitude, motion_mask, to_latent_grid
 from motive_fo.motion.picture import enlarge, filmstrip, flow_colours, heat, png
 from motive_fo.pipeline.motion import MotionSettings
@@ -63,14 +64,15 @@ def write_motion_page(
     total, done = sum(len(chosen) for _, _, chosen in kinds), 0
     progress("page", 0, total)
     groups = []
-    for heading, explanation, chosen in kinds:
-        clips = []
-        for clip_id in chosen:
-            facts = ", ".join(f"{name} {values[name][clip_id]:.2f}" for name in values) + " px per frame"
-            clips += _shown(records[clip_id], facts, settings)
-            done += 1
-            progress("page", done, total)
-        groups.append((heading, explanation, clips))
+    with settings.pool() as pool:
+        for heading, explanation, chosen in kinds:
+            clips = []
+            for clip_id in chosen:
+                facts = ", ".join(f"{name} {values[name][clip_id]:.2f}" for name in values) + " px per frame"
+                clips += _shown(records[clip_id], facts, settings, pool)
+                done += 1
+                progress("page", done, total)
+            groups.append((heading, explanation, clips))
     spec = settings.spec
     counts = ", ".join(f"{sum(s == state for s in states.values())} {state.name.lower()}" for state in Status if state)
     facts_table = [
@@ -107,7 +109,8 @@ def show_motion(samples: Any, clip_id: str, folder: str | Path, run: str = "moti
     if len(found) != 1:
         raise InputError(f"{clip_id!r} names {len(found) or 'no'} clips: give a motive_id or the path of a file")
     try:
-        clip, displacement = _motion(found[0], settings)
+        with settings.pool() as pool:
+            clip, displacement = _motion(found[0], settings, pool)
     except ClipError as error:
         raise MotiveError(f"{found[0].id}: {error.message} ({error.code})") from error
     size = magnitude(displacement)
@@ -134,16 +137,19 @@ def _settings(record: RunRecord) -> MotionSettings:
     return MotionSettings.build(record.section("clip"), record.section("flow"), record.section("motion"), card)
 
 
-def _motion(record: ClipRecord, settings: MotionSettings) -> tuple[Clip, Displacement]:
-    request = settings.request(record)
-    clip = decode(request.path, request.spec, request.decoder, request.short, request.rule)
-    return clip, settings.estimator.estimate(clip.frames_THW3, settings.flow.reading)
+def _motion(record: ClipRecord, settings: MotionSettings, pool: DecodePool) -> tuple[Clip, Displacement]:
+    """Frames and the motion that is used: without the camera's where the run removes it."""
+    clip = pool.decode(settings.request(record))
+    displacement = settings.estimator.estimate(clip.frames_THW3, settings.flow.reading)
+    if settings.motion.camera == "remove":
+        displacement = remove_camera(displacement, settings.motion.camera_model)
+    return clip, displacement
 
 
-def _shown(record: ClipRecord, facts: str, settings: MotionSettings) -> list[ShownClip]:
+def _shown(record: ClipRecord, facts: str, settings: MotionSettings, pool: DecodePool) -> list[ShownClip]:
     """One clip with its pictures; none where its file went missing since."""
     try:
-        clip, displacement = _motion(record, settings)
+        clip, displacement = _motion(record, settings, pool)
     except ClipError:
         return []
     mask = to_latent_grid(motion_mask(magnitude(displacement)), settings.card.strides, settings.motion.pooling)

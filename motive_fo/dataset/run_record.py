@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 import motive_fo
 from motive_fo.config import (
@@ -24,11 +22,11 @@ from motive_fo.config import (
     InfluenceConfig,
     MotionConfig,
     SelectionConfig,
-    explain,
+    merge,
     plain,
 )
 from motive_fo.dataset.connect import fiftyone, require_name
-from motive_fo.errors import ConfigError, InputError
+from motive_fo.errors import InputError
 
 METHOD = "motive-fo"
 
@@ -98,13 +96,7 @@ class RunRecord:
         Raises:
             ConfigError: a setting is unknown or wrong.
         """
-        if given is None or isinstance(given, Mapping):
-            try:
-                config = replace(self.section(name), **(given or {}))
-            except ValidationError as error:
-                raise ConfigError(explain(error, f"{name}.")) from None
-        else:
-            config = given
+        config = merge(self.section(name), given, name)
         self.settings[name] = plain(config)
         return config
 

@@ -18,6 +18,7 @@ from motive_fo.config import (
     InfluenceConfig,
     MotionConfig,
     SelectionConfig,
+    merge,
 )
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
@@ -237,7 +238,7 @@ def export(
     dataset = dataset_of(samples)
     record = load_run(dataset, run)
     view = selected_view(dataset, record) if samples is dataset else samples
-    given = config if isinstance(config, ExportConfig) else ExportConfig(**(config or {}))
+    given: ExportConfig = merge(ExportConfig(), config, "export")
     exporter = build_exporter(given.layout)
     spec = record.section("clip").resolve(model_card(record.section("attribution").model))
     report = exporter.write(
