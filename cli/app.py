@@ -20,7 +20,7 @@ import click
 @click.option("--no-browser", is_flag=True, help="only serve; open the printed address yourself")
 def app_command(dataset: str, port: int, address: str, no_browser: bool) -> None:
     """Open DATASET in the FiftyOne App, with our operators and a worker for delegated ones. Ctrl-C ends it."""
-    # FiftyOne reads these when it is imported
+    # FiftyOne reads this when it is imported
     os.environ["FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS"] = "true"
     from motive_fo.dataset.connect import fiftyone, load_dataset
     from motive_fo.dataset.plugin import install_plugin

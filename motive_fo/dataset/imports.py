@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -137,34 +138,37 @@ def _known(target: Any | None) -> dict[tuple[str, float], str]:
 
 
 def _require_free_ids(target: Any | None, new: list[Entry]) -> None:
-    """Raise ``InputError`` where an id of the new clips belongs to another file of the dataset."""
-    if target is None or ID_FIELD not in target.get_field_schema():
-        return
-    taken = set(target.values(ID_FIELD)) & {entry.id for entry in new}
+    """Raise ``InputError`` where an id of the new clips belongs to another clip of the dataset or of this import."""
+    counts = Counter(entry.id for entry in new)
+    taken = {clip_id for clip_id, count in counts.items() if count > 1}
+    if target is not None and ID_FIELD in target.get_field_schema():
+        taken |= set(target.values(ID_FIELD)) & counts.keys()
     if taken:
         raise InputError(
-            f"{len(taken)} clips would take ids that other files of dataset {target.name!r} have, such as "
+            f"{len(taken)} clips would take ids that other clips have, such as "
             f"{min(taken)!r}: give these clips a name of their own (--name)"
         )
 
 
 def _dataset_listing(name: str, missing_caption: MissingCaption) -> Listing:
-    """The videos of another dataset, with the captions of its first text field that is named like one."""
+    """The videos of another dataset, with its ids and the captions of its first text field that is named like one."""
     source = load_dataset(name)
+    chosen_ids, starts = (source.values(f) if f in source.get_field_schema() else None for f in (ID_FIELD, START_FIELD))
+    sample_ids = source.values("id")
     schema = source.get_field_schema()
     caption_field = next((key for key in (CAPTION_FIELD, *CAPTION_KEYS) if key in schema), None)
     paths = source.values("filepath")
     captions = source.values(caption_field) if caption_field else [None] * len(paths)
     listing = Listing()
-    for path, caption in zip(paths, captions, strict=True):
+    for n, (path, caption) in enumerate(zip(paths, captions, strict=True)):
         caption = caption if isinstance(caption, str) else ""
         if not caption.strip() and missing_caption == "refuse":
             raise InputError(f"{path} of dataset {name!r} has no caption")
         if not caption.strip() and missing_caption == "skip":
             listing.skipped.append(path)
         else:
-            place = Path(path)
-            listing.entries.append(Entry(place, f"{name}/{place.parent.name}/{place.name}", caption))
+            clip_id = (chosen_ids and chosen_ids[n]) or f"{name}/{sample_ids[n]}"
+            listing.entries.append(Entry(Path(path), clip_id, caption, (starts and starts[n]) or 0.0))
     return listing
 
 

@@ -233,7 +233,8 @@ class _Step:
             raise
         except Exception as error:
             if needed:
-                self.motion_table.put(failed_row(record, file_version, error))
+                decoder = "" if isinstance(outcome, ClipError) else outcome.decoder
+                self.motion_table.put(failed_row(record, file_version, error, decoder))
             raise
         if row is not None:
             self.motion_table.put(row)

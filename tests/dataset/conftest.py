@@ -13,7 +13,7 @@ from motive_fo.synthetic.corpus import write_corpus
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
-    return write_corpus(folder, train=8, queries=2, static=1, damaged=2, seed=7, size=(64, 64), seconds=1.25, fps=16)
+    return write_corpus(folder, train=12, queries=2, static=1, damaged=2, seed=8, size=(64, 64), seconds=1.25, fps=16)
 
 
 @pytest.fixture

@@ -236,6 +236,7 @@ def test_another_dataset_is_a_source(dataset, name):
     assert report.added == len(dataset)
     taken = load_dataset(copy)
     assert taken.values("caption") == dataset.values("caption")
+    assert taken.values("motive_id") == dataset.values("motive_id")
     assert set(taken.first().tags) == {"mine"}
     with pytest.raises(InputError, match="there is no dataset"):
         motive_fo.import_clips("dataset:nowhere", copy)
