@@ -31,7 +31,8 @@ class PairwiseFlow(ABC):
     """An estimator that knows how to match two frames and nothing of clips.
 
     ``step`` of frame t is the flow from frame t *back* to frame t-1, negated: it lies where the point is in frame t,
-    so no splatting is needed. Frame 0 takes the forward flow to frame 1. No visibility is given.
+    so no splatting is needed. Frame 0 takes the forward flow to frame 1. An estimator may ``correct`` the whole clip's
+    steps against its frames. No visibility is given.
 
     ``anchor`` of frame 0 is zero. For later frames, one of two ways (both ``Choice:``, docs/motion.md measures them):
 
@@ -65,10 +66,18 @@ class PairwiseFlow(ABC):
     def open(self, frames_THW3: npt.NDArray[np.uint8]) -> Between:
         """Prepare a clip; the function returned may raise ``cv2.error``."""
 
+    def correct(self, step_THW2: Flow, frames_THW3: npt.NDArray[np.uint8]) -> Flow:
+        """The clip's steps (T, H, W, 2) as they are handed on; as they were matched, unless an estimator knows more."""
+        return step_THW2
+
+    def correction(self) -> Mapping[str, Any]:
+        """What ``correct`` adds to the identity of the ``step`` reading."""
+        return {}
+
     def identity(self, reading: Reading = "step") -> Mapping[str, Any]:
         """See ``FlowEstimator``. The anchor mode is part of it where the anchor reading is asked for."""
-        mode = {"anchor": self.anchor} if reading == "anchor" else {}
-        return {"estimator": self.name, "version": self.version, **self.settings(), **mode}
+        more = {"anchor": self.anchor} if reading == "anchor" else self.correction()
+        return {"estimator": self.name, "version": self.version, **self.settings(), **more}
 
     def estimate(self, frames_THW3: npt.NDArray[np.uint8], reading: Reading) -> Displacement:
         """See ``FlowEstimator``. Raises ``ClipError`` (``flow_failed``) where OpenCV refuses the frames."""
@@ -79,7 +88,7 @@ class PairwiseFlow(ABC):
                 flow_THW2 = np.empty((frames, height, width, 2), np.float32)
                 for t in range(frames):
                     flow_THW2[t] = between(0, 1) if t == 0 else -between(t, t - 1)
-                return Displacement(flow_THW2=flow_THW2, visibility_THW=None, reading="step")
+                return Displacement(self.correct(flow_THW2, frames_THW3), visibility_THW=None, reading="step")
             follow = chain if self.anchor == "chain" else direct
             return follow(between, frames, height, width)
         except cv2.error as error:

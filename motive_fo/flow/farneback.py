@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from motive_fo.flow import outline
 from motive_fo.flow.chain import Between, Flow, PairwiseFlow
 
 _BORDER = 16  # pixels
@@ -29,6 +30,9 @@ class FarnebackFlow(PairwiseFlow):
 
     ``Choice:`` frames are matched with a border of 16 repeated pixels. Without it OpenCV sees motion of 0.4 pixels at
     the edge of two equal frames, which would make a still clip a moving one.
+
+    ``Choice:`` the ``step`` reading is held against the frames (``outline.sharpen``): on synthetic scenes that halves
+    the endpoint error and doubles the overlap of what moves with what does (docs/motion.md).
     """
 
     name: ClassVar[str] = "farneback"
@@ -44,6 +48,12 @@ class FarnebackFlow(PairwiseFlow):
             "weights": "gaussian",
             "border": _BORDER,
         }
+
+    def correct(self, step_THW2: Flow, frames_THW3: npt.NDArray[np.uint8]) -> Flow:
+        return outline.sharpen(step_THW2, frames_THW3)
+
+    def correction(self) -> Mapping[str, Any]:
+        return {"outline": outline.VERSION}
 
     def open(self, frames_THW3: npt.NDArray[np.uint8]) -> Between:
         height, width = frames_THW3.shape[1:3]

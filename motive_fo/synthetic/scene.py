@@ -2,7 +2,7 @@
 
 A scene is a function of continuous time and of world units (the shorter side of the frame is 1), so 24 fps at 256x256
 and 16 fps at 64x64 show the same event. Everything in it is an affine map per layer - a camera in front of a painted
-background, and one object - which makes the displacement of every pixel exact.
+background, one object, and at times a post before both - which makes the displacement of every pixel exact.
 
 Shapes: T frames, H W pixels.
 """
@@ -10,7 +10,9 @@ Shapes: T frames, H W pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
 import cv2
@@ -28,16 +30,60 @@ from motive_fo.synthetic.texture import (
     SKIN_EXTENT,
     SKINS,
     background,
+    post,
     skin,
 )
 
-Camera = Literal["fixed", "left", "right", "up", "down", "in", "out"]
+Camera = Literal[
+    "fixed",
+    "left",
+    "right",
+    "up",
+    "down",
+    "in",
+    "out",
+    "up left",
+    "up right",
+    "down left",
+    "down right",
+    "clockwise",
+    "counterclockwise",
+    "hand-held",
+]
 
 #: motions of the object in front of a fixed camera.
 OBJECT_MOTIONS: Final = ("slide", "fall", "bounce", "roll", "spin", "swing", "float", "stretch", "compress")
 #: motions of the camera; in ``track`` the object moves by itself too.
 CAMERA_MOTIONS: Final = ("pan", "zoom", "track")
 MOTIONS: Final = (*OBJECT_MOTIONS, *CAMERA_MOTIONS, "still")
+#: motions for measuring, had by name only. ``Choice:`` a draw without a name and a corpus keep to ``MOTIONS``: the
+#: embedded model was trained on those draws, and a longer tuple would change every one of them.
+FURTHER_MOTIONS: Final = (
+    "tilt",
+    "diagonal",
+    "rotation",
+    "shake",
+    "occlusion",
+    "track_rotation",
+    "track_zoom",
+    "track_shake",
+)
+
+#: what the camera may do in each motion of the camera; a name more than once is drawn more often.
+_CAMERAS: Final[Mapping[str, tuple[Camera, ...]]] = MappingProxyType(
+    {
+        "pan": ("left", "right", "left", "right", "up", "down"),
+        "zoom": ("in", "out"),
+        "track": ("left", "right"),
+        "tilt": ("up", "down"),
+        "diagonal": ("up left", "up right", "down left", "down right"),
+        "rotation": ("clockwise", "counterclockwise"),
+        "shake": ("hand-held",),
+        "track_rotation": ("clockwise", "counterclockwise"),
+        "track_zoom": ("in", "out"),
+        "track_shake": ("hand-held",),
+    }
+)
 
 #: motions that happen on the ground and need a background with a floor.
 _GROUNDED: Final = frozenset({"slide", "fall", "bounce", "roll", "compress"})
@@ -47,6 +93,8 @@ _PIVOT_Y: Final = -0.46
 _PAN_X: Final = 0.6
 _PAN_Y: Final = 0.3
 _ZOOM_MAX: Final = 1.9
+#: half width of the post an object passes behind.
+_POST: Final = 0.06
 #: below this size (pixels of the shorter side) a frame is drawn twice as fine and averaged.
 _FINE_BELOW: Final = 160
 
@@ -59,7 +107,7 @@ class Scene:
 
     Attributes:
         seed: fixes the painted textures.
-        motion: one of ``MOTIONS``: the motion the clip is about.
+        motion: one of ``MOTIONS`` or ``FURTHER_MOTIONS``: the motion the clip is about.
         action: what the object itself does: one of ``OBJECT_MOTIONS`` or ``still``.
         speed: 0 (slow) to 1 (fast), of the object.
         direction: -1 to the left, counter-clockwise or downwards, 1 to the right, clockwise or upwards.
@@ -70,6 +118,7 @@ class Scene:
         background: a key of ``BACKGROUNDS``.
         camera: what the camera does.
         camera_speed: 0 to 1.
+        post: x of a still post in front of the object; None where there is none.
     """
 
     seed: int
@@ -87,6 +136,7 @@ class Scene:
     background: str
     camera: Camera
     camera_speed: float
+    post: float | None = None
 
 
 def sample_scene(seed: int, motion: str | None = None) -> Scene:
@@ -94,10 +144,11 @@ def sample_scene(seed: int, motion: str | None = None) -> Scene:
 
     Args:
         seed: any integer >= 0.
-        motion: one of ``MOTIONS``; None draws one.
+        motion: one of ``MOTIONS`` or ``FURTHER_MOTIONS``; None draws one of ``MOTIONS``.
     """
-    if motion is not None and motion not in MOTIONS:
-        raise ConfigError(f"unknown motion {motion!r}: use one of {', '.join(MOTIONS)}")
+    known = (*MOTIONS, *FURTHER_MOTIONS)
+    if motion is not None and motion not in known:
+        raise ConfigError(f"unknown motion {motion!r}: use one of {', '.join(known)}")
     rng = np.random.default_rng([seed, 0])
     drawn = MOTIONS[int(rng.integers(len(MOTIONS)))]
     motion = drawn if motion is None else motion
@@ -105,12 +156,12 @@ def sample_scene(seed: int, motion: str | None = None) -> Scene:
     speed, camera_speed = float(rng.random()), float(rng.random())
     action = motion
     camera: Camera = "fixed"
-    if motion in CAMERA_MOTIONS:
-        action = ("slide", "bounce", "roll", "float", "spin")[int(rng.integers(5))] if motion == "track" else "still"
-        moves: tuple[Camera, ...] = ("in", "out") if motion == "zoom" else ("left", "right")
-        if motion == "pan":
-            moves = ("left", "right", "left", "right", "up", "down")
-        camera = moves[int(rng.integers(len(moves)))]
+    if motion in _CAMERAS:
+        by_itself = motion.startswith("track")
+        action = ("slide", "bounce", "roll", "float", "spin")[int(rng.integers(5))] if by_itself else "still"
+        camera = _CAMERAS[motion][int(rng.integers(len(_CAMERAS[motion])))]
+    elif motion == "occlusion":
+        action = ("slide", "roll")[int(rng.integers(2))]
 
     shapes = [name for name, is_round in SHAPES.items() if name != "balloon" and (is_round or action != "roll")]
     if action == "spin":
@@ -137,6 +188,9 @@ def sample_scene(seed: int, motion: str | None = None) -> Scene:
         y = float(rng.uniform(0.12, 0.3))
     elif action == "compress" or (action == "still" and BACKGROUNDS[place].floor):
         y = ground - size
+    post = None
+    if motion == "occlusion":
+        post = x + direction * size * float(rng.uniform(0.9, 1.3))  # met by the slowest within a second
     return Scene(
         seed=seed,
         motion=motion,
@@ -153,6 +207,7 @@ def sample_scene(seed: int, motion: str | None = None) -> Scene:
         background=place,
         camera=camera,
         camera_speed=camera_speed,
+        post=post,
     )
 
 
@@ -172,12 +227,20 @@ def caption(scene: Scene) -> str:
         "down": "the camera tilts down",
         "in": "the camera zooms in",
         "out": "the camera zooms out",
+        "up left": "the camera moves up and to the left",
+        "up right": "the camera moves up and to the right",
+        "down left": "the camera moves down and to the left",
+        "down right": "the camera moves down and to the right",
+        "clockwise": "the camera rolls clockwise",
+        "counterclockwise": "the camera rolls counterclockwise",
+        "hand-held": "the camera shakes in the hand",
     }[scene.camera]
-    if scene.motion == "pan":
+    if scene.motion in ("pan", "tilt", "diagonal"):
         return f"{camera} past {thing} {place}"
     if scene.motion == "zoom":
         return f"{camera} {'on' if scene.camera == 'in' else 'from'} {thing} {place}"
-    deed = f"{thing} {_deed(scene)} {place}"
+    hidden = " behind a post" if scene.post is not None else ""
+    deed = f"{thing} {_deed(scene)}{hidden} {place}"
     return f"{camera} while {deed}" if camera else deed
 
 
@@ -286,7 +349,7 @@ def _pose(scene: Scene, time: float) -> _Pose:
 def _view(scene: Scene, time: float) -> Matrix:
     """3x3 map from world units to frame units (the same, seen by the camera) at one instant."""
     pace = 0.14 + 0.4 * scene.camera_speed
-    x = y = 0.0
+    x = y = roll = 0.0
     zoom = 1.0
     if scene.camera in ("left", "right"):
         way = 1 if scene.camera == "right" else -1
@@ -298,7 +361,29 @@ def _view(scene: Scene, time: float) -> Matrix:
         half = math.log(_ZOOM_MAX) / 2
         way = 1 if scene.camera == "in" else -1
         zoom = math.exp(half + way * _pingpong((0.25 + 0.5 * scene.camera_speed) * time - half, half))
-    return np.array([[zoom, 0, -zoom * x], [0, zoom, -zoom * y], [0, 0, 1]])
+    elif " " in scene.camera:
+        along = _pingpong(pace * time - 0.2, _PAN_Y)
+        x = along * (1 if "right" in scene.camera else -1)
+        y = along * (1 if "down" in scene.camera else -1)
+    elif scene.camera in ("clockwise", "counterclockwise"):
+        roll = (0.15 + 0.45 * scene.camera_speed) * time * (1 if scene.camera == "clockwise" else -1)
+    elif scene.camera == "hand-held":
+        x, y, roll = _shaken(scene, time)
+    view = np.array([[zoom, 0, -zoom * x], [0, zoom, -zoom * y], [0, 0, 1]])
+    if not roll:
+        return view
+    cosine, sine = math.cos(roll), math.sin(roll)  # a camera that rolls clockwise sees the world roll back
+    rolled: Matrix = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]]) @ view
+    return rolled
+
+
+def _shaken(scene: Scene, time: float) -> tuple[float, float, float]:
+    """Where a hand holds the camera, x and y, and its roll: three slow waves each, fixed by the seed."""
+    rng = np.random.default_rng([scene.seed, 3])
+    rate_3K, phase_3K = rng.uniform(0.5, 2.2, (3, 3)), rng.uniform(0, 2 * math.pi, (3, 3))
+    wave_3K = np.sin(2 * math.pi * rate_3K * time + phase_3K) / rate_3K  # the slower the wider, as a hand drifts
+    x, y, roll = (0.012 + 0.02 * scene.camera_speed) * wave_3K.sum(axis=1)
+    return float(x), float(y), float(roll)
 
 
 @dataclass(frozen=True)
@@ -372,6 +457,45 @@ def _rope(scene: Scene, instant: _Instant, height: int, width: int) -> npt.NDArr
     return coverage
 
 
+def _post(scene: Scene, instant: _Instant, height: int, width: int) -> npt.NDArray[np.float32]:
+    """Coverage (H, W) of the post before the object; 0 where there is none."""
+    if scene.post is None:
+        return np.zeros((height, width), np.float32)
+    rows, columns = np.mgrid[0:height, 0:width]
+    to_world = np.linalg.inv(instant.world)
+    aside = np.abs(to_world[0, 0] * columns + to_world[0, 1] * rows + to_world[0, 2] - scene.post)
+    scale = math.sqrt(float(np.linalg.det(instant.world[:2, :2])))
+    coverage: npt.NDArray[np.float32] = np.clip((_POST - aside) * scale + 0.5, 0, 1).astype(np.float32)
+    return coverage
+
+
+def _draw_post(scene: Scene, instant: _Instant, frame_HW3: npt.NDArray[np.uint8]) -> None:
+    """Draw the post over everything."""
+    if scene.post is None:
+        return
+    height, width = frame_HW3.shape[:2]
+    painted = post(scene.seed)
+    rows, columns = painted.shape[:2]
+    # a little wider than the post, so that its soft edge has a colour
+    half_x = 1.2 * _POST
+    to_world = np.array(
+        [
+            [2 * half_x / columns, 0, half_x / columns - half_x + scene.post],
+            [0, 2 * HALF_Y / rows, HALF_Y / rows - HALF_Y],
+            [0, 0, 1],
+        ]
+    )
+    seen = cv2.warpAffine(
+        painted,
+        (instant.world @ to_world)[:2],
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    share = _post(scene, instant, height, width)[..., None]
+    frame_HW3[:] = (frame_HW3 * (1 - share) + share * seen + 0.5).astype(np.uint8)
+
+
 def _shade_ground(scene: Scene, instant: _Instant, frame_HW3: npt.NDArray[np.uint8]) -> None:
     """Darken the ground under the object: the higher it is, the wider and fainter its shadow."""
     if not BACKGROUNDS[scene.background].floor or scene.action in ("swing", "spin", "float", "stretch"):
@@ -433,14 +557,14 @@ def _draw(scene: Scene, instants: list[_Instant], height: int, width: int) -> np
             frame_HW3[:] = (frame_HW3 * (1 - rope) + rope * (74, 56, 40) + 0.5).astype(np.uint8)
         box = _box(instant.turned, height, width)
         top, bottom, left, right = box
-        if top >= bottom or left >= right:
-            continue
-        part = _warp(rgba, instant.turned, box)
-        colour, alpha = part[..., :3], part[..., 3:]
-        if light is not None:
-            colour = np.minimum(colour * _warp(light, instant.upright, box)[..., None], alpha)
-        below = frame_HW3[top:bottom, left:right]
-        below[:] = np.clip(colour * 255 + below * (1 - alpha) + 0.5, 0, 255).astype(np.uint8)
+        if top < bottom and left < right:
+            part = _warp(rgba, instant.turned, box)
+            colour, alpha = part[..., :3], part[..., 3:]
+            if light is not None:
+                colour = np.minimum(colour * _warp(light, instant.upright, box)[..., None], alpha)
+            below = frame_HW3[top:bottom, left:right]
+            below[:] = np.clip(colour * 255 + below * (1 - alpha) + 0.5, 0, 255).astype(np.uint8)
+        _draw_post(scene, instant, frame_HW3)
     return frames
 
 
@@ -461,7 +585,7 @@ def render(scene: Scene, *, frames: int, fps: float, height: int, width: int) ->
 
 
 def object_mask(scene: Scene, *, frames: int, fps: float, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Pixels (T, H, W) that show the object (or its rope) rather than the background; the shadow is background."""
+    """Pixels (T, H, W) that show the object (or its rope) rather than what stands; the shadow is background."""
     return _masks(scene, _instants(scene, frames, fps, height, width), height, width)
 
 
@@ -474,6 +598,8 @@ def _masks(scene: Scene, instants: list[_Instant], height: int, width: int) -> n
             mask_HW[top:bottom, left:right] = _warp(alpha, instant.turned, box) > 0.5
         if scene.action == "swing":
             mask_HW |= _rope(scene, instant, height, width) > 0.5
+        if scene.post is not None:
+            mask_HW &= _post(scene, instant, height, width) <= 0.5
     return masks
 
 
@@ -498,3 +624,27 @@ def displacement(scene: Scene, *, frames: int, fps: float, height: int, width: i
             step[np.abs(step) < 1e-9] = 0  # what does not move has a displacement of 0, not of a rounding error
             flow[t][chosen] = sign * (here[chosen] @ step[:2].T)
     return flow
+
+
+def anchor_displacement(
+    scene: Scene, *, frames: int, fps: float, height: int, width: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Exact ``anchor`` displacement: float32 (T, H, W, 2), x then y, in pixels, and what is seen: bool (T, H, W).
+
+    Entry t says, for each pixel of frame 0, where the point shown there is in frame t minus where it was in frame 0. It
+    is seen if it lies within frame t and its pixel shows the same layer there.
+    """
+    instants = _instants(scene, frames, fps, height, width)
+    masks = _masks(scene, instants, height, width)
+    rows, columns = np.mgrid[0:height, 0:width]
+    here = np.stack([columns, rows, np.ones_like(rows)], axis=-1).astype(np.float64)
+    flow = np.zeros((frames, height, width, 2), np.float32)
+    seen = np.zeros((frames, height, width), np.bool_)
+    for t in range(frames):
+        for layer, chosen in (("world", ~masks[0]), ("turned", masks[0])):
+            moved = getattr(instants[t], layer) @ np.linalg.inv(getattr(instants[0], layer))
+            flow[t][chosen] = (here[chosen] @ moved.T)[:, :2] - here[chosen][:, :2]
+        x, y = np.moveaxis(np.rint(here[..., :2] + flow[t]).astype(int), -1, 0)
+        within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        seen[t] = within & (masks[t][y.clip(0, height - 1), x.clip(0, width - 1)] == masks[0])
+    return flow, seen

@@ -275,6 +275,20 @@ def background(kind: str, seed: int) -> npt.NDArray[np.uint8]:
     return result
 
 
+@lru_cache(maxsize=4)
+def post(seed: int) -> npt.NDArray[np.uint8]:
+    """Paint a weathered post, uint8 RGB, as high as a background; how wide it is drawn is the scene's affair."""
+    rows, columns = round(2 * HALF_Y * FINENESS), 48
+    rng = np.random.default_rng([seed, 4])
+    grain = _noise(rng, (rows, columns), (40, 3), octaves=4) * 0.1
+    stains = _noise(rng, (rows, columns), (12, 2), octaves=3) * 0.08
+    round_w = np.cos(np.linspace(-1.1, 1.1, columns, dtype=np.float32))
+    picture = _rgb(150, 128, 104) * ((1 + grain + stains) * (0.45 + 0.55 * round_w))[..., None]
+    result = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    result.flags.writeable = False
+    return result
+
+
 # --- objects ----------------------------------------------------------------------------------------------------------
 
 #: shape -> it is round, so it can roll.

@@ -7,8 +7,7 @@ from motive_fo.errors import ClipError
 from motive_fo.flow.chain import chain, consistency, direct, inside, pixel_grid
 from motive_fo.flow.dis import DISFlow
 from motive_fo.flow.farneback import FarnebackFlow
-from motive_fo.synthetic.scene import render, sample_scene
-from tests.flow.truth import anchor_truth
+from motive_fo.synthetic.scene import anchor_displacement, render, sample_scene
 
 CLIP = {"frames": 9, "fps": 16, "height": 64, "width": 64}
 ESTIMATORS = [DISFlow, FarnebackFlow]
@@ -75,7 +74,7 @@ def test_a_point_on_the_border_pixel_is_inside():
 @pytest.mark.parametrize("motion", ["spin", "slide", "pan"])
 def test_the_chain_is_within_a_pixel_of_the_truth_where_points_are_seen(estimator, motion):
     scene = sample_scene(1, motion)
-    exact, seen = anchor_truth(scene, **CLIP)
+    exact, seen = anchor_displacement(scene, **CLIP)
     found = estimator("chain").estimate(render(scene, **CLIP), "anchor")
     assert np.hypot(*np.moveaxis(found.flow_THW2 - exact, -1, 0))[seen].mean() < 1.0
 
@@ -86,7 +85,7 @@ def test_points_hidden_or_out_of_frame_are_less_visible(estimator, mode):
     hidden, shown = [], []
     for motion in ("slide", "pan"):
         scene = sample_scene(1, motion)
-        _, seen = anchor_truth(scene, **CLIP)
+        _, seen = anchor_displacement(scene, **CLIP)
         visibility = estimator(mode).estimate(render(scene, **CLIP), "anchor").visibility_THW
         assert visibility.dtype == np.float32
         assert 0 <= visibility.min() <= visibility.max() <= 1
@@ -96,8 +95,9 @@ def test_points_hidden_or_out_of_frame_are_less_visible(estimator, mode):
 
 
 def test_the_anchor_mode_is_part_of_the_identity_of_the_anchor_reading_only():
-    assert DISFlow("direct").identity() == {"estimator": "dis", "version": 1, "preset": "medium"}
-    assert DISFlow("direct").identity("anchor")["anchor"] == "direct"
+    assert DISFlow("direct").identity() == {"estimator": "dis", "version": 1, "preset": "medium", "outline": 1}
+    found = DISFlow("direct").identity("anchor")
+    assert found == {"estimator": "dis", "version": 1, "preset": "medium", "anchor": "direct"}
     assert DISFlow().identity("anchor")["anchor"] == "chain"
 
 

@@ -9,8 +9,7 @@ from motive_fo.flow.chain import pixel_grid
 from motive_fo.flow.dis import DISFlow
 from motive_fo.motion.camera import fit_camera, remove_camera
 from motive_fo.motion.mask import magnitude
-from motive_fo.synthetic.scene import displacement, object_mask, render, sample_scene
-from tests.flow.truth import anchor_truth
+from motive_fo.synthetic.scene import anchor_displacement, displacement, object_mask, render, sample_scene
 
 CLIP = {"frames": 9, "fps": 16, "height": 64, "width": 64}
 
@@ -83,7 +82,7 @@ def test_shear_needs_the_affine_model():
 
 def test_the_anchor_reading_is_fitted_on_frame_zeros_grid():
     scene = sample_scene(0, "zoom")
-    flow, seen = anchor_truth(scene, **CLIP)
+    flow, seen = anchor_displacement(scene, **CLIP)
     found = fit_camera(Displacement(flow, seen.astype(np.float32), "anchor"))
     assert found.residual.reading == "anchor"
     assert found.share > 0.999
