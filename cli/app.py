@@ -12,14 +12,21 @@ from pathlib import Path
 
 import click
 
+from .completion import dataset_names
+
 
 @click.command("app")
-@click.argument("dataset")
-@click.option("--port", default=5151, show_default=True, type=click.IntRange(1, 65535))
+@click.argument("dataset", shell_complete=dataset_names)
+@click.option("--port", default=5151, show_default=True, type=click.IntRange(1, 65535), help="port of the App")
 @click.option("--address", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines in")
 @click.option("--no-browser", is_flag=True, help="only serve; open the printed address yourself")
 def app_command(dataset: str, port: int, address: str, no_browser: bool) -> None:
-    """Open DATASET in the FiftyOne App, with our operators and a worker for delegated ones. Ctrl-C ends it."""
+    """Open DATASET in the FiftyOne App, with our operators and a worker for delegated ones. Ctrl-C ends it.
+
+    \b
+    motive app my-clips
+    motive app my-clips --no-browser --port 5152
+    """
     # FiftyOne reads this when it is imported
     os.environ["FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS"] = "true"
     from motive_fo.dataset.connect import fiftyone, load_dataset

@@ -7,7 +7,7 @@ from textwrap import shorten
 
 import click
 
-from .output import emit, run_lines, shown_progress
+from .output import Output, failure_lines, output_options, run_lines, timing_lines
 
 _SHOWN = 5
 
@@ -17,11 +17,8 @@ _SHOWN = 5
 @click.option("--videos", type=click.Path(), help="your training clips, a folder or listing [default: synthetic clips]")
 @click.option("--queries", type=click.Path(), help="your query clips [default: synthetic clips]")
 @click.option("--dataset", default="motive-demo", show_default=True, help="name of the dataset")
-@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-@click.option("--quiet", is_flag=True, help="no progress")
-def demo_command(
-    folder: str, videos: str | None, queries: str | None, dataset: str, as_json: bool, quiet: bool
-) -> None:
+@output_options(details=True)
+def demo_command(folder: str, videos: str | None, queries: str | None, dataset: str, out: Output) -> None:
     """Do everything once: clips, motion, gradients, influence, saved views, export.
 
     \b
@@ -30,10 +27,12 @@ def demo_command(
     """
     from motive_fo.demo import run_demo
 
-    with shown_progress(quiet) as progress:
+    with out.progress() as progress:
         report = run_demo(folder, videos=videos, queries=queries, dataset=dataset, progress=progress)
-    emit(report.as_dict(), run_lines(report), as_json)
-    if as_json:
+    out.emit(report.as_dict(), run_lines(report))
+    if out.verbose:
+        out.detail([*failure_lines(dataset, report.run), *timing_lines(list(report.gradients.values()))])
+    if out.as_json:
         return
     _print_table(dataset)
     click.echo(f"{report.seconds:.0f} s in all. Look at it: {sys.argv[0]} app {dataset}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -15,14 +16,19 @@ _COMMANDS = {
     "motion": "motion:motion_group",
     "gradients": "steps:gradients_command",
     "influence": "steps:influence_command",
-    "curate": "steps:curate_command",
+    "curate": "curate:curate_command",
+    "what-if": "curate:what_if_command",
+    "queries": "queries:queries_group",
+    "report": "report:report_command",
     "export": "steps:export_command",
     "run": "steps:run_command",
+    "scores": "scores:scores_command",
     "runs": "runs:runs_group",
     "app": "app:app_command",
     "doctor": "doctor:doctor_command",
     "plugin": "plugins:plugin_group",
     "demo": "demo:demo_command",
+    "completion": "completion:completion_command",
 }
 
 
@@ -44,6 +50,16 @@ class LazyGroup(click.Group):
         module, name = _COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(import_module(f"{__package__}.{module}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click suggests near names only from a group's loaded commands, and here they are not
+        if not ctx.resilient_parsing and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = get_close_matches(args[0], self.list_commands(ctx))
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -69,4 +85,5 @@ def main() -> None:
     motive curate my-clips --budget 0.1          votes, ranks, saved views
     motive export my-clips selected/             a folder a trainer reads
     motive app my-clips                          look at it
+    motive run --init all.yaml                   the same from one file, every setting explained
     """

@@ -5,21 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig
+from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig, Preset
 
-from .options import changes, settings_options
-from .output import emit, shown_progress, step_lines
-from .steps import dataset_argument, json_option, quiet_option, retry_option, run_option, store_option
+from .completion import dataset_names
+from .options import changes, preset_option, settings_options
+from .output import Output, estimate_lines, failure_lines, output_options, step_lines, timing_lines
+from .steps import dataset_argument, dry_run_option, retry_option, run_option, store_option
 
 
 class _ComputesByDefault(click.Group):
     """``motive motion DATASET`` computes; ``page`` and ``show`` are asked for by name."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in self.commands:
+        completing = ctx.resilient_parsing and not args
+        if not completing and (not args or args[0] not in self.commands):
             args = ["compute", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        compute = self.commands["compute"]
+        own = compute.shell_complete(click.Context(compute, ctx), incomplete)
+        names = [] if incomplete.startswith("-") else dataset_names(ctx, compute.params[0], incomplete)
+        return [*super().shell_complete(ctx, incomplete), *own, *map(CompletionItem, names)]
 
 
 @click.group("motion", cls=_ComputesByDefault)
@@ -31,48 +40,63 @@ def motion_group() -> None:
 @dataset_argument
 @run_option
 @click.option("--view", help="tag or saved view to compute [default: all clips]")
+@preset_option
 @settings_options(ClipConfig, FlowConfig, MotionConfig)
 @settings_options(AttributionConfig, only=("model",))
 @store_option
 @retry_option
-@json_option
-@quiet_option
+@dry_run_option
+@output_options(details=True)
 def compute_command(
     dataset: str,
     run: str,
     view: str | None,
+    preset: Preset | None,
     store: str | None,
     retry_failed: bool,
-    as_json: bool,
-    quiet: bool,
+    dry_run: bool,
+    out: Output,
     **given: Any,
 ) -> None:
-    """Motion of every clip: statistics, curve, mask. No gradients.
+    """Motion of every clip: statistics, curve, mask. No gradients. The word "compute" can be left out.
 
     \b
     motive motion my-clips
+    motive motion my-clips --dry-run
     motive motion my-clips --fps 16 --frames 33 --run longer
-    motive motion page my-clips motion.html
-    motive motion show my-clips clips/0001.mp4 pictures/
+    motive motion page my-clips motion.html                a page to read
+    motive motion show my-clips clips/0001.mp4 pictures/   one clip, frame by frame
+    motive motion like my-clips clips/0001.mp4             clips that move like it
     """
     import motive_fo
     from motive_fo.dataset.choose import choose_train
     from motive_fo.dataset.connect import load_dataset
 
     samples = load_dataset(dataset)
-    with shown_progress(quiet) as progress:
-        report = motive_fo.compute_motion(
-            samples if view is None else choose_train(samples, view),
-            run,
-            clip=changes(ClipConfig, given),
-            flow=changes(FlowConfig, given),
-            motion=changes(MotionConfig, given),
-            model=given["model"],
-            store=store,
-            retry_failed=retry_failed,
-            progress=progress,
-        )
-    emit(report.as_dict(), step_lines(report), as_json)
+    chosen = samples if view is None else choose_train(samples, view)
+    asked: dict[str, Any] = {
+        "clip": changes(ClipConfig, given),
+        "flow": changes(FlowConfig, given),
+        "motion": changes(MotionConfig, given),
+        "store": store,
+        "preset": preset,
+        "retry_failed": retry_failed,
+    }
+    model = given["model"]
+    with out.progress() as progress:
+        if dry_run:
+            attribution = {"model": model} if model else None
+            estimate = motive_fo.estimate(
+                chosen, run, step="motion", attribution=attribution, progress=progress, **asked
+            )
+        else:
+            report = motive_fo.compute_motion(chosen, run, model=model, progress=progress, **asked)
+    if dry_run:
+        out.emit(estimate.as_dict(), estimate_lines(estimate, verbose=out.verbose))
+        return
+    out.emit(report.as_dict(), step_lines(report))
+    if out.verbose:
+        out.detail([*failure_lines(dataset, run), *timing_lines([report])])
 
 
 @motion_group.command("page")
@@ -80,9 +104,8 @@ def compute_command(
 @click.argument("file", type=click.Path())
 @run_option
 @click.option("--shown", default=6, show_default=True, type=click.IntRange(0, 100), help="clips shown of each kind")
-@json_option
-@quiet_option
-def page_command(dataset: str, file: str, run: str, shown: int, as_json: bool, quiet: bool) -> None:
+@output_options()
+def page_command(dataset: str, file: str, run: str, shown: int, out: Output) -> None:
     """Write FILE, one HTML page on the motion of DATASET: distributions, filmstrips, flow, masks.
 
     \b
@@ -90,9 +113,9 @@ def page_command(dataset: str, file: str, run: str, shown: int, as_json: bool, q
     """
     from motive_fo.dataset.motion_report import write_motion_page
 
-    with shown_progress(quiet) as progress:
+    with out.progress() as progress:
         path = write_motion_page(dataset, file, run, shown=shown, progress=progress)
-    emit({"page": str(path)}, [f"page: {path}"], as_json)
+    out.emit({"page": str(path)}, [f"page: {path}"])
 
 
 @motion_group.command("show")
@@ -100,8 +123,8 @@ def page_command(dataset: str, file: str, run: str, shown: int, as_json: bool, q
 @click.argument("clip")
 @click.argument("folder", type=click.Path())
 @run_option
-@json_option
-def show_command(dataset: str, clip: str, folder: str, run: str, as_json: bool) -> None:
+@output_options(progress=False)
+def show_command(dataset: str, clip: str, folder: str, run: str, out: Output) -> None:
     """Write pictures and videos of one CLIP's motion into FOLDER: frames, flow, magnitude, mask.
 
     \b
@@ -110,7 +133,7 @@ def show_command(dataset: str, clip: str, folder: str, run: str, as_json: bool) 
     from motive_fo.dataset.motion_report import show_motion
 
     files = [str(path) for path in show_motion(dataset, clip, folder, run)]
-    emit({"files": files}, files, as_json)
+    out.emit({"files": files}, files)
 
 
 @motion_group.command("like")
@@ -118,8 +141,8 @@ def show_command(dataset: str, clip: str, folder: str, run: str, as_json: bool) 
 @click.argument("clip")
 @run_option
 @click.option("--top", default=10, show_default=True, type=click.IntRange(1), help="clips to list")
-@json_option
-def like_command(dataset: str, clip: str, run: str, top: int, as_json: bool) -> None:
+@output_options(progress=False)
+def like_command(dataset: str, clip: str, run: str, top: int, out: Output) -> None:
     """Clips of DATASET that move like CLIP, by their flow histograms. Needs no gradients.
 
     \b
@@ -128,4 +151,4 @@ def like_command(dataset: str, clip: str, run: str, top: int, as_json: bool) -> 
     import motive_fo
 
     alike = list(motive_fo.similar_motion(dataset, clip, run).items())[:top]
-    emit(dict(alike), [f"{value:.3f}  {clip_id}" for clip_id, value in alike], as_json)
+    out.emit(dict(alike), [f"{value:.3f}  {clip_id}" for clip_id, value in alike])

@@ -8,13 +8,15 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from motive_fo.config import plain_hint
+from motive_fo.config import PRESET_HELP, Preset, plain_hint
 
 Command = Callable[..., Any]
 
+preset_option = click.option("--preset", type=click.Choice(get_args(Preset)), help=PRESET_HELP)
 
-def _number_list(kind: type) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]:
-    """A callback that reads numbers separated by commas."""
+
+def listed(kind: type) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]:
+    """A callback that reads values separated by commas."""
 
     def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
         if value is None:
@@ -55,9 +57,11 @@ def _option(name: str, hint: Any, default: Any) -> Callable[[Command], Command]:
     if hint is bool:
         return click.option(flag, name, is_flag=True, default=None, help=info.description)
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    note = f"{info.description} [default: {shown}]" if shown is not None else info.description
+    note = f"{info.description} [default: {shown}]" if shown not in (None, "") else info.description
     if get_origin(hint) is tuple:
-        callback = _number_list(plain_hint(get_args(hint)[0]))
-        return click.option(flag, name, default=None, help=note, metavar="N[,N...]", callback=callback)
+        part = plain_hint(get_args(hint)[0])
+        word = "TEXT" if part is str else "N"
+        metavar = f"{word}[,{word}...]"
+        return click.option(flag, name, default=None, help=note, metavar=metavar, callback=listed(part))
     kind = click.Choice([str(value) for value in get_args(hint)]) if get_origin(hint) is Literal else hint
     return click.option(flag, name, type=kind, default=None, help=note)

@@ -1,21 +1,85 @@
-"""What the command line shows: progress with ETA on the error stream, results as short text or JSON on the output."""
+"""What the command line shows: progress with ETA on the error stream, results as short text or JSON on the output.
+
+``output_options`` gives a command ``--json``, ``--quiet`` and ``--verbose`` and hands it an ``Output`` that obeys them.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from motive_fo.dataset.curation import CurateReport
+    from motive_fo.dataset.estimate import Estimate
     from motive_fo.dataset.whole import RunReport
     from motive_fo.pipeline.report import StepReport
     from motive_fo.progress import Progress
 
 _LOG_EVERY = 10.0  # seconds between lines where the error stream is no terminal
+_SHOWN_FAILURES = 1000  # a verbose listing longer than this is no listing: `motive scores` writes all
+
+_SHOWN_PASSED = 3
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command was asked to speak.
+
+    Attributes:
+        as_json: the result as JSON, the only thing on the output stream.
+        quiet: no progress.
+        verbose: details beside the result: on the output stream, or on the error stream where that is for JSON.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def progress(self) -> AbstractContextManager[Progress]:
+        """Progress on the error stream, unless quiet."""
+        return shown_progress(self.quiet)
+
+    def emit(self, data: dict[str, Any] | list[Any], lines: Sequence[str]) -> None:
+        """Print the result."""
+        emit(data, list(lines), self.as_json)
+
+    def detail(self, lines: Sequence[str]) -> None:
+        """Print details; the caller asks ``verbose`` first where they cost something."""
+        if self.verbose:
+            for line in lines:
+                click.echo(line, err=self.as_json)
+
+
+def output_options(*, progress: bool = True, details: bool = False) -> Callable[[Command], Command]:
+    """Add ``--json``, ``--quiet`` and, with ``details``, ``--verbose``; the command gets them as ``out``.
+
+    ``--quiet`` is taken everywhere, so that a script may always say it, and shown where there is ``progress``.
+    """
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_output(
+            *args: Any, as_json: bool = False, quiet: bool = False, verbose: bool = False, **more: Any
+        ) -> Any:
+            return command(*args, out=Output(as_json, quiet, verbose), **more)
+
+        # click collects options on the function, the last decorated first
+        made: Command = with_output
+        if details:
+            made = click.option("-v", "--verbose", is_flag=True, help="also failed clips, notes and timings")(made)
+        made = click.option("-q", "--quiet", is_flag=True, hidden=not progress, help="no progress")(made)
+        return click.option("--json", "as_json", is_flag=True, help="print the result as JSON")(made)
+
+    return decorate
 
 
 @contextmanager
@@ -79,12 +143,79 @@ def step_lines(report: StepReport) -> list[str]:
     return lines + [f"  note: {note}" for note in report.notes]
 
 
+def timing_lines(reports: Sequence[StepReport]) -> list[str]:
+    """Seconds of each phase, one line per step."""
+    lines = []
+    for report in reports:
+        phases = {name: seconds for name, seconds in report.seconds.items() if name != "total"}
+        if phases:
+            shown = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in phases.items())
+            lines.append(f"timing of {report.step}: {shown}")
+    return lines
+
+
+def failure_lines(dataset: str, run: str) -> list[str]:
+    """Every failed clip of a run with its code and message."""
+    from motive_fo.dataset.score_table import failed_clips
+
+    failed = failed_clips(dataset, run)
+    lines = [f"failed: {clip_id} {code}: {message}" for clip_id, code, message in failed[:_SHOWN_FAILURES]]
+    rest = len(failed) - len(lines)
+    return lines + ([f"and {rest} more failed: motive scores {dataset} FILE.csv lists all"] if rest else [])
+
+
+def estimate_lines(estimated: Estimate, *, verbose: bool = False) -> list[str]:
+    """A dry run's findings: what is to do, what will fail, time and disk, and what these rest on."""
+    lines = [f"dry run of {estimated.step}: nothing is written"]
+    if estimated.new:
+        lines.append(f"import: {estimated.new} clips new to {estimated.dataset!r}")
+    for role, counts in estimated.roles.items():
+        missing = f"; {counts.missing} files not found" if counts.missing else ""
+        lines.append(
+            f"{role}: {counts.clips} clips, {counts.done} done, {counts.failed} failed before, "
+            f"{counts.todo} to compute{missing}"
+        )
+    if estimated.problems:
+        shown = ", ".join(f"{count} {code}" for code, count in estimated.problems.items())
+        lines.append(f"would fail: {shown}, of {estimated.looked_at} files looked at")
+    elif estimated.looked_at:
+        lines.append(f"would fail: none of {estimated.looked_at} files looked at")
+    lines.append(f"time: {_estimated_time(estimated)}")
+    lines.append(f"disk: {estimated.bytes / 1e6:,.1f} MB in {estimated.store}")
+    if verbose and estimated.phases:
+        phases = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in estimated.phases.items())
+        lines.append(f"timing of the measured clips: {phases}")
+    return lines + [f"  note: {note}" for note in estimated.notes]
+
+
+def _estimated_time(estimated: Estimate) -> str:
+    todo = sum(counts.todo for counts in estimated.roles.values())
+    if not todo:
+        return "nothing to compute"
+    if estimated.seconds is None:
+        return "unknown, none of the clips looked at could be computed"
+    sources = []
+    if estimated.measured:
+        low, high = min(estimated.measured), max(estimated.measured)
+        sources.append(f"{len(estimated.measured)} of the clips, computed just now: {low:.2f} to {high:.2f} s each")
+    sources += [f"earlier {step}: {rate:.2f} s each" for step, rate in estimated.earlier.items()]
+    low, high = estimated.seconds
+    return f"{_duration(low)} to {_duration(high)} for {todo} clips ({'; '.join(sources)})"
+
+
+def _duration(seconds: float) -> str:
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"
+
+
 def run_lines(report: RunReport) -> list[str]:
     """A whole run's report, step by step."""
     lines = [line for item in report.imports for line in import_lines(item.as_dict())]
     lines += [line for step in report.gradients.values() for line in step_lines(step)]
     lines += step_lines(report.influence) if report.influence else []
-    lines += curate_lines(report.curate.views) if report.curate else []
+    lines += curate_lines(report.curate) if report.curate else []
     return lines + (export_lines(report.export.as_dict()) if report.export else [])
 
 
@@ -104,10 +235,21 @@ def import_lines(data: dict[str, Any]) -> list[str]:
     return lines
 
 
-def curate_lines(views: dict[str, int]) -> list[str]:
-    """Saved views with their sizes."""
-    width = max((len(name) for name in views), default=0)
-    return ["saved views:", *(f"  {name:<{width}}  {count}" for name, count in views.items())]
+def curate_lines(report: CurateReport) -> list[str]:
+    """What was selected, for whom, what was passed over, and the saved views with their sizes."""
+    avoided = f" and {len(report.avoided)} avoided" if report.avoided else ""
+    lines = [f"curate: {len(report.selected)} of {report.clips} scored clips, {len(report.followed)} queries{avoided}"]
+    if report.coverage:
+        shares = sorted(report.coverage.items(), key=lambda item: (item[1], item[0]))
+        mean = sum(report.coverage.values()) / len(shares)
+        lines.append(f"  holds {mean:.0%} of each query's own best clips, least of {shares[0][0]}: {shares[0][1]:.0%}")
+    for clip_id, why in list(report.passed_over.items())[:_SHOWN_PASSED]:
+        lines.append(f"  passed over: {clip_id}, {why}")
+    if len(report.passed_over) > _SHOWN_PASSED:
+        lines.append(f"  and {len(report.passed_over) - _SHOWN_PASSED} more passed over")
+    lines += [f"  quota {text} was not met: {share:.0%}" for text, share in report.unmet.items()]
+    width = max((len(name) for name in report.views), default=0)
+    return [*lines, "saved views:", *(f"  {name:<{width}}  {count}" for name, count in report.views.items())]
 
 
 def export_lines(data: dict[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .output import emit
+from .output import Output, output_options
 
 
 @click.group("plugin")
@@ -14,10 +14,15 @@ def plugin_group() -> None:
 
 @plugin_group.command("install")
 @click.option("--folder", type=click.Path(), help="plugins folder [default: the one FiftyOne uses]")
-@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-def install_command(folder: str | None, as_json: bool) -> None:
-    """Install the operators into FiftyOne's plugins folder. Safe to repeat; do it again after an upgrade."""
+@output_options(progress=False)
+def install_command(folder: str | None, out: Output) -> None:
+    """Install the operators into FiftyOne's plugins folder. Safe to repeat; do it again after an upgrade.
+
+    \b
+    motive plugin install
+    motive plugin install --folder ~/fiftyone-plugins
+    """
     from motive_fo.dataset.plugin import install_plugin
 
     place = install_plugin(folder)
-    emit({"plugin": str(place)}, [f"the plugin is in {place}"], as_json)
+    out.emit({"plugin": str(place)}, [f"the plugin is in {place}"])

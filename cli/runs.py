@@ -6,9 +6,11 @@ from dataclasses import asdict
 
 import click
 
-from .output import emit
+from .completion import dataset_names, run_names
+from .output import Output, output_options
 
-_json = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+_dataset = click.argument("dataset", shell_complete=dataset_names)
+_run = click.argument("run", default="motive", shell_complete=run_names)
 
 
 @click.group("runs")
@@ -17,25 +19,34 @@ def runs_group() -> None:
 
 
 @runs_group.command("list")
-@click.argument("dataset")
-@_json
-def list_command(dataset: str, as_json: bool) -> None:
-    """The runs of DATASET."""
+@_dataset
+@output_options(progress=False)
+def list_command(dataset: str, out: Output) -> None:
+    """The runs of DATASET.
+
+    \b
+    motive runs list my-clips
+    """
     from motive_fo.dataset.connect import load_dataset
     from motive_fo.dataset.run_record import list_runs, load_run
 
     target = load_dataset(dataset)
     records = [load_run(target, name) for name in list_runs(target)]
     lines = [f"{r.run}: {', '.join(r.steps) or 'nothing computed'}; updated {r.updated}" for r in records]
-    emit([asdict(r) for r in records], lines or [f"dataset {dataset!r} has no runs"], as_json)
+    out.emit([asdict(r) for r in records], lines or [f"dataset {dataset!r} has no runs"])
 
 
 @runs_group.command("show")
-@click.argument("dataset")
-@click.argument("run", default="motive")
-@_json
-def show_command(dataset: str, run: str, as_json: bool) -> None:
-    """Settings, steps and everything RUN wrote."""
+@_dataset
+@_run
+@output_options(progress=False)
+def show_command(dataset: str, run: str, out: Output) -> None:
+    """Settings, steps and everything RUN wrote.
+
+    \b
+    motive runs show my-clips
+    motive runs show my-clips motive --json
+    """
     from motive_fo.dataset.connect import load_dataset
     from motive_fo.dataset.run_record import load_run
 
@@ -48,17 +59,22 @@ def show_command(dataset: str, run: str, as_json: bool) -> None:
         lines.append(f"step {step}: {report.get('clips', 0)} clips, {report.get('codes') or 'no failures'}")
     lines += [f"saved view: {view}" for view in record.views]
     lines += [f"export: {folder}" for folder in record.exports]
-    emit(asdict(record), lines, as_json)
+    out.emit(asdict(record), lines)
 
 
 @runs_group.command("delete")
-@click.argument("dataset")
-@click.argument("run", default="motive")
+@_dataset
+@_run
 @click.option("--keep-store", is_flag=True, help="keep the sketches, so that the run can be made again at once")
 @click.option("--yes", is_flag=True, help="do not ask")
-@_json
-def delete_command(dataset: str, run: str, keep_store: bool, yes: bool, as_json: bool) -> None:
-    """Remove the fields, views, store and record of RUN. Exported folders stay."""
+@output_options(progress=False)
+def delete_command(dataset: str, run: str, keep_store: bool, yes: bool, out: Output) -> None:
+    """Remove the fields, views, store and record of RUN. Exported folders stay.
+
+    \b
+    motive runs delete my-clips
+    motive runs delete my-clips motive --yes --keep-store
+    """
     import motive_fo
     from motive_fo.dataset.connect import load_dataset
     from motive_fo.dataset.run_record import load_run
@@ -69,4 +85,4 @@ def delete_command(dataset: str, run: str, keep_store: bool, yes: bool, as_json:
         click.confirm(f"delete {what}?", abort=True, err=True)
     record = motive_fo.delete_run(dataset, run, keep_store=keep_store)
     lines = [f"deleted run {run!r} of {dataset!r}", *(f"left in place: {folder}" for folder in record.exports)]
-    emit({"deleted": run, "exports": record.exports}, lines, as_json)
+    out.emit({"deleted": run, "exports": record.exports}, lines)

@@ -1,4 +1,4 @@
-"""Commands of the pipeline: import, motion, gradients, influence, curate, export, run."""
+"""Commands of the pipeline: import, motion, gradients, influence, export, run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,37 @@ from motive_fo.config import (
     FlowConfig,
     InfluenceConfig,
     MotionConfig,
-    SelectionConfig,
+    Preset,
 )
 
-from .options import changes, settings_options
-from .output import curate_lines, emit, export_lines, import_lines, run_lines, shown_progress, step_lines
+from .completion import dataset_names, run_names
+from .options import changes, preset_option, settings_options
+from .output import (
+    Output,
+    estimate_lines,
+    export_lines,
+    failure_lines,
+    import_lines,
+    output_options,
+    run_lines,
+    step_lines,
+    timing_lines,
+)
 
 if TYPE_CHECKING:
     from motive_fo.dataset.listing import MissingCaption
 
-dataset_argument = click.argument("dataset")
-run_option = click.option("--run", default="motive", show_default=True, help="name of the run")
+dataset_argument = click.argument("dataset", shell_complete=dataset_names)
+run_option = click.option(
+    "--run", default="motive", show_default=True, shell_complete=run_names, help="name of the run"
+)
 store_option = click.option(
     "--store", type=click.Path(), help="folder of the run's store [default: the data folder of motive]"
 )
 retry_option = click.option("--retry-failed", is_flag=True, help="compute clips again that failed before")
-json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-quiet_option = click.option("--quiet", is_flag=True, help="no progress")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="write nothing; say what is to do, and measure a few clips for time and disk"
+)
 _train = click.option("--train", help="tag or saved view of the training clips [default: tag train]")
 _query = click.option("--query", help="tag, saved view or dataset of the query clips [default: tag query]")
 
@@ -48,8 +62,7 @@ _query = click.option("--query", help="tag, saved view or dataset of the query c
 )
 @click.option("--windows", type=float, help="cut long videos into clips of so many seconds")
 @click.option("--allow-outside", is_flag=True, help="take rows whose path leads out of the listing's folder")
-@json_option
-@quiet_option
+@output_options(details=True)
 def import_command(
     source: str,
     dataset: str,
@@ -58,8 +71,7 @@ def import_command(
     missing_caption: MissingCaption,
     windows: float | None,
     allow_outside: bool,
-    as_json: bool,
-    quiet: bool,
+    out: Output,
 ) -> None:
     """Import clips from SOURCE into DATASET: a folder, a .csv/.json/.jsonl listing, or dataset:NAME.
 
@@ -70,7 +82,7 @@ def import_command(
     """
     import motive_fo
 
-    with shown_progress(quiet) as progress:
+    with out.progress() as progress:
         report = motive_fo.import_clips(
             source,
             dataset,
@@ -81,7 +93,8 @@ def import_command(
             allow_outside=allow_outside,
             progress=progress,
         )
-    emit(report.as_dict(), import_lines(report.as_dict()), as_json)
+    out.emit(report.as_dict(), import_lines(report.as_dict()))
+    out.detail([f"skipped: {skipped}" for skipped in report.skipped])
 
 
 @click.command("gradients")
@@ -89,20 +102,22 @@ def import_command(
 @run_option
 @_train
 @_query
+@preset_option
 @settings_options(AttributionConfig, ClipConfig, FlowConfig, MotionConfig)
 @store_option
 @retry_option
-@json_option
-@quiet_option
+@dry_run_option
+@output_options(details=True)
 def gradients_command(
     dataset: str,
     run: str,
     train: str | None,
     query: str | None,
+    preset: Preset | None,
     store: str | None,
     retry_failed: bool,
-    as_json: bool,
-    quiet: bool,
+    dry_run: bool,
+    out: Output,
     **given: Any,
 ) -> None:
     """Gradient sketches of training and query clips; motion where it is missing.
@@ -111,26 +126,34 @@ def gradients_command(
 
     \b
     motive gradients my-clips
+    motive gradients my-clips --dry-run
     motive gradients my-clips --query other-dataset --device cuda:1
     """
     import motive_fo
 
-    with shown_progress(quiet) as progress:
-        reports = motive_fo.compute_gradients(
-            dataset,
-            run,
-            train=train,
-            query=query,
-            clip=changes(ClipConfig, given),
-            flow=changes(FlowConfig, given),
-            motion=changes(MotionConfig, given),
-            attribution=changes(AttributionConfig, given),
-            store=store,
-            retry_failed=retry_failed,
-            progress=progress,
-        )
+    asked: dict[str, Any] = {
+        "train": train,
+        "query": query,
+        "clip": changes(ClipConfig, given),
+        "flow": changes(FlowConfig, given),
+        "motion": changes(MotionConfig, given),
+        "attribution": changes(AttributionConfig, given),
+        "store": store,
+        "preset": preset,
+        "retry_failed": retry_failed,
+    }
+    with out.progress() as progress:
+        if dry_run:
+            estimate = motive_fo.estimate(dataset, run, progress=progress, **asked)
+        else:
+            reports = motive_fo.compute_gradients(dataset, run, progress=progress, **asked)
+    if dry_run:
+        out.emit(estimate.as_dict(), estimate_lines(estimate, verbose=out.verbose))
+        return
     lines = [line for report in reports.values() for line in step_lines(report)]
-    emit({role: report.as_dict() for role, report in reports.items()}, lines, as_json)
+    out.emit({role: report.as_dict() for role, report in reports.items()}, lines)
+    if out.verbose:
+        out.detail([*failure_lines(dataset, run), *timing_lines(list(reports.values()))])
 
 
 @click.command("influence")
@@ -138,11 +161,11 @@ def gradients_command(
 @run_option
 @_train
 @_query
+@preset_option
 @settings_options(InfluenceConfig)
-@json_option
-@quiet_option
+@output_options(details=True)
 def influence_command(
-    dataset: str, run: str, train: str | None, query: str | None, as_json: bool, quiet: bool, **given: Any
+    dataset: str, run: str, train: str | None, query: str | None, preset: Preset | None, out: Output, **given: Any
 ) -> None:
     """Influence of every training clip on the queries, from the stored sketches.
 
@@ -152,31 +175,19 @@ def influence_command(
     """
     import motive_fo
 
-    with shown_progress(quiet) as progress:
+    with out.progress() as progress:
         report = motive_fo.score_influence(
-            dataset, run, train=train, query=query, influence=changes(InfluenceConfig, given), progress=progress
+            dataset,
+            run,
+            train=train,
+            query=query,
+            influence=changes(InfluenceConfig, given),
+            preset=preset,
+            progress=progress,
         )
-    emit(report.as_dict(), step_lines(report), as_json)
-
-
-@click.command("curate")
-@dataset_argument
-@run_option
-@settings_options(SelectionConfig)
-@json_option
-@quiet_option
-def curate_command(dataset: str, run: str, as_json: bool, quiet: bool, **given: Any) -> None:
-    """Votes, ranks, and saved views of the clips to train on.
-
-    \b
-    motive curate my-clips --budget 0.1
-    motive curate my-clips --by rank
-    """
-    import motive_fo
-
-    report = motive_fo.curate(dataset, run, selection=changes(SelectionConfig, given))
-    lines = [f"curate: {len(report.selected)} of {report.clips} scored clips selected", *curate_lines(report.views)]
-    emit(report.as_dict(), lines, as_json)
+    out.emit(report.as_dict(), step_lines(report))
+    if out.verbose:
+        out.detail([*failure_lines(dataset, run), *timing_lines([report])])
 
 
 @click.command("export")
@@ -185,11 +196,8 @@ def curate_command(dataset: str, run: str, as_json: bool, quiet: bool, **given: 
 @run_option
 @click.option("--view", help="saved view or tag to export [default: the run's selection]")
 @settings_options(ExportConfig)
-@json_option
-@quiet_option
-def export_command(
-    dataset: str, folder: str, run: str, view: str | None, as_json: bool, quiet: bool, **given: Any
-) -> None:
+@output_options(details=True)
+def export_command(dataset: str, folder: str, run: str, view: str | None, out: Output, **given: Any) -> None:
     """Write the selection into FOLDER as a trainer reads it.
 
     \b
@@ -201,7 +209,7 @@ def export_command(
     from motive_fo.dataset.connect import load_dataset
 
     samples = load_dataset(dataset)
-    with shown_progress(quiet) as progress:
+    with out.progress() as progress:
         report = motive_fo.export(
             samples if view is None else choose_train(samples, view),
             folder,
@@ -209,26 +217,45 @@ def export_command(
             config=changes(ExportConfig, given),
             progress=progress,
         )
-    emit(report.as_dict(), export_lines(report.as_dict()), as_json)
+    out.emit(report.as_dict(), export_lines(report.as_dict()))
+    out.detail([f"skipped: {clip_id} ({why})" for clip_id, why in report.skipped.items()])
 
 
 @click.command("run")
-@click.argument("config", type=click.Path())
+@click.argument("config", type=click.Path(), required=False)
+@click.option("--init", is_flag=True, help="write CONFIG [motive.yaml], a template with every setting explained")
 @retry_option
-@json_option
-@quiet_option
-def run_command(config: str, retry_failed: bool, as_json: bool, quiet: bool) -> None:
+@dry_run_option
+@output_options(details=True)
+def run_command(config: str | None, init: bool, retry_failed: bool, dry_run: bool, out: Output) -> None:
     """Do everything a YAML file asks for, from import to export. The same command goes on after an interruption.
 
     \b
-    dataset: my-clips
-    videos: clips/
-    queries: wanted/
-    selection: {budget: 0.1}
-    export_to: selected/
+    motive run --init motive.yaml      write a template, then fill in four lines
+    motive run motive.yaml --dry-run   what is to do, and what it will cost
+    motive run motive.yaml
     """
-    import motive_fo
+    if init:
+        from motive_fo.config_template import write_template
 
-    with shown_progress(quiet) as progress:
-        report = motive_fo.run(config, retry_failed=retry_failed, progress=progress)
-    emit(report.as_dict(), run_lines(report), as_json)
+        path = write_template(config or "motive.yaml")
+        out.emit({"template": str(path)}, [f"{path}: fill in the first lines, then: motive run {path} --dry-run"])
+        return
+    if config is None:
+        raise click.UsageError("name a CONFIG file, or have one written: motive run --init motive.yaml")
+    import motive_fo
+    from motive_fo.config import load
+
+    asked = load(config)
+    with out.progress() as progress:
+        if dry_run:
+            estimate = motive_fo.estimate(asked, retry_failed=retry_failed, progress=progress)
+        else:
+            report = motive_fo.run(asked, retry_failed=retry_failed, progress=progress)
+    if dry_run:
+        out.emit(estimate.as_dict(), estimate_lines(estimate, verbose=out.verbose))
+        return
+    out.emit(report.as_dict(), run_lines(report))
+    if out.verbose:
+        reports = [*report.gradients.values(), *([report.influence] if report.influence else [])]
+        out.detail([*failure_lines(asked.dataset, asked.run), *timing_lines(reports)])

@@ -21,13 +21,19 @@ if TYPE_CHECKING:
         RunConfig,
         SelectionConfig,
     )
+    from motive_fo.dataset.curation import curate, what_if
+    from motive_fo.dataset.estimate import estimate
     from motive_fo.dataset.imports import import_clips
+    from motive_fo.dataset.motion_report import show_motion, write_motion_page
+    from motive_fo.dataset.queries import add_queries, group_queries, list_queries, mark_queries, remove_queries
+    from motive_fo.dataset.run_report import write_report
+    from motive_fo.dataset.score_table import write_scores
     from motive_fo.dataset.steps import (
         compute_gradients,
         compute_motion,
-        curate,
         delete_run,
         export,
+        group_norms,
         query_scores,
         score_influence,
         similar_motion,
@@ -39,12 +45,24 @@ _HOMES = {
     "compute_motion": "motive_fo.dataset.steps",
     "compute_gradients": "motive_fo.dataset.steps",
     "score_influence": "motive_fo.dataset.steps",
-    "curate": "motive_fo.dataset.steps",
+    "curate": "motive_fo.dataset.curation",
+    "what_if": "motive_fo.dataset.curation",
+    "add_queries": "motive_fo.dataset.queries",
+    "group_queries": "motive_fo.dataset.queries",
+    "list_queries": "motive_fo.dataset.queries",
+    "mark_queries": "motive_fo.dataset.queries",
+    "remove_queries": "motive_fo.dataset.queries",
     "export": "motive_fo.dataset.steps",
+    "group_norms": "motive_fo.dataset.steps",
     "query_scores": "motive_fo.dataset.steps",
     "similar_motion": "motive_fo.dataset.steps",
     "delete_run": "motive_fo.dataset.steps",
     "run": "motive_fo.dataset.whole",
+    "estimate": "motive_fo.dataset.estimate",
+    "show_motion": "motive_fo.dataset.motion_report",
+    "write_motion_page": "motive_fo.dataset.motion_report",
+    "write_report": "motive_fo.dataset.run_report",
+    "write_scores": "motive_fo.dataset.score_table",
     "ClipConfig": "motive_fo.config",
     "FlowConfig": "motive_fo.config",
     "MotionConfig": "motive_fo.config",
@@ -64,16 +82,28 @@ __all__ = [
     "MotionConfig",
     "RunConfig",
     "SelectionConfig",
+    "add_queries",
     "compute_gradients",
     "compute_motion",
     "curate",
     "delete_run",
+    "estimate",
     "export",
+    "group_norms",
+    "group_queries",
     "import_clips",
+    "list_queries",
+    "mark_queries",
     "query_scores",
+    "remove_queries",
     "run",
     "score_influence",
+    "show_motion",
     "similar_motion",
+    "what_if",
+    "write_motion_page",
+    "write_report",
+    "write_scores",
 ]
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 from motive_fo.clips.policy import Short
 from motive_fo.clips.spec import ClipSpec, Crop
@@ -24,7 +25,11 @@ _STRICT = ConfigDict(extra="forbid")
 
 Config = TypeVar("Config")
 
+PRESET_HELP: Final = "settings to start from: our defaults, or the paper read literally; settings given apart win"
+
 MaskSide = Literal["both", "query", "train", "none"]
+Preset = Literal["default", "paper"]
+Combine = Literal["mean-cosine", "concat", "mean-sketch", "mean-rank"]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -99,7 +104,7 @@ class MotionConfig:
     static_floor: Annotated[
         float,
         Field(ge=0, description="a clip whose strongest motion stays below this is static, in pixels per frame"),
-    ] = 0.1  # rendered clips at 64x64: most still ones stay below 0.05, the slowest that move reach 0.17
+    ] = 0.05  # rendered clips at 64x64: still ones stay below 0.003, the slowest that move reach 0.07
     camera: Annotated[
         Literal["keep", "remove"],
         Field(description="keep: camera motion counts (the paper's); remove: only what objects do"),
@@ -130,11 +135,21 @@ class AttributionConfig:
             min_length=1, description="seeds of the noise shared by all clips; one gradient for each timestep and seed"
         ),
     ] = (0,)
+    include: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(min_length=1, description="glob patterns of the names of parameters that are attributed"),
+    ] = ("*",)
+    exclude: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(description="glob patterns of the names of parameters that are left out"),
+    ] = ()
     projection: Annotated[
-        Literal["fastfood", "gaussian", "identity"],
-        Field(description="map from gradient to sketch; gaussian and identity are slow oracles for small models"),
-    ] = "fastfood"
-    dimension: Annotated[int, Field(ge=1, description="numbers in a sketch; a power of two for fastfood")] = 512
+        Literal["srht", "fastfood", "gaussian", "identity"],
+        Field(description="gradient to sketch; fastfood is the paper's, gaussian and identity are slow oracles"),
+    ] = "srht"  # as good as fastfood and faster: docs/benchmarks.md
+    dimension: Annotated[int, Field(ge=1, description="numbers in a sketch; a power of two for srht and fastfood")] = (
+        512
+    )
     block: Annotated[int, Field(ge=1, description="gradient elements per Walsh-Hadamard block, a power of two")] = 4096
     seed: Annotated[int, Field(ge=0, description="seed of the projection")] = 0
     device: Annotated[str, Field(description="auto, cpu, cuda or cuda:N")] = "auto"
@@ -148,6 +163,18 @@ class InfluenceConfig:
         MaskSide,
         Field(description="whose gradients carry the motion mask; both is the paper's"),
     ] = "both"
+    timesteps: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None,
+        Field(min_length=1, description="timesteps that are used; all of the run's where open"),
+    ] = None
+    noises: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...] | None,
+        Field(min_length=1, description="noise seeds that are used; all of the run's where open"),
+    ] = None
+    combine: Annotated[
+        Combine,
+        Field(description="several timesteps and noises: mean-cosine is the paper's; concat, mean-sketch, mean-rank"),
+    ] = "mean-cosine"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -160,9 +187,38 @@ class SelectionConfig:
         Field(gt=0, le=1, description="each query votes for this share of the clips; the budget where left open"),
     ] = None
     by: Annotated[
-        Literal["votes", "rank"],
-        Field(description="votes: most votes first; rank: highest mean percentile rank first"),
+        Literal["votes", "mean", "max"],
+        Field(description="order: most votes; highest mean percentile rank; highest rank with any query"),
     ] = "votes"
+    score: Annotated[
+        Literal["motion", "whole", "difference"],
+        Field(description="influence on the motion, on the whole clip, or the first minus the second"),
+    ] = "motion"
+    queries: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(description="queries and groups of queries to follow, by id or name; all where empty"),
+    ] = ()
+    avoid: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(description="queries and groups to avoid, such as bad generations; those tagged 'avoid' always are"),
+    ] = ()
+    harmful_for: Annotated[
+        int | None,
+        Field(ge=1, description="a clip is harmful if it is among the worst for so many queries; half where open"),
+    ] = None
+    motion_floor: Annotated[
+        float, Field(ge=0, description="clips whose mean motion is below this are left out, in pixels per frame")
+    ] = 0.0
+    quotas: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(description="shares of the selection: 'tag:NAME<=0.2', 'caption:PATTERN>=0.1'"),
+    ] = ()
+    collapse: Annotated[
+        float | None,
+        Field(
+            gt=0, le=1, description="of clips whose gradients have at least this cosine only the best stays; open: all"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -174,6 +230,32 @@ class ExportConfig:
         "symlink"
     )
     overwrite: Annotated[bool, Field(description="replace what is in the folder")] = False
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "flow": FlowConfig(),
+    "motion": MotionConfig(),
+    "attribution": AttributionConfig(),
+    "influence": InfluenceConfig(),
+    "selection": SelectionConfig(),
+}
+
+#: section -> settings of the preset ``paper``: the literal reading of what the paper states. All else, such as frames
+#: and size, is the model's and the corpus's. The preset ``default`` is the defaults of the classes above.
+PAPER: Final[Mapping[str, Mapping[str, Any]]] = {
+    "flow": {"reading": "anchor"},  # Eq. 12: displacement from frame 0, on frame 0's grid
+    "motion": {"camera": "keep", "pooling": "bilinear"},  # Eq. 14
+    "attribution": {
+        "timesteps": (750.748,),  # t_fix = 751
+        "noises": (0,),
+        "include": ("*",),
+        "exclude": (),
+        "projection": "fastfood",  # Eq. 8
+        "dimension": 512,
+    },
+    "influence": {"mask_side": "both", "timesteps": None, "noises": None, "combine": "mean-cosine"},  # Eq. 6, 17
+    "selection": {"budget": 0.1, "vote_share": None, "by": "votes", "score": "motion"},  # Eq. 18, top 10 %
+}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -197,6 +279,7 @@ class RunConfig:
     ] = None
     export_to: Annotated[str | None, Field(description="folder for the selected clips; none is written if open")] = None
     store: Annotated[str | None, Field(description="where sketches are kept; the data folder of motive if open")] = None
+    preset: Annotated[Preset, Field(description=PRESET_HELP)] = "default"
     clip: ClipConfig = ClipConfig()
     flow: FlowConfig = FlowConfig()
     motion: MotionConfig = MotionConfig()
@@ -204,6 +287,20 @@ class RunConfig:
     influence: InfluenceConfig = InfluenceConfig()
     selection: SelectionConfig = SelectionConfig()
     export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_preset(cls, data: Any) -> Any:
+        """What the preset says, below what is given; a section given whole is taken as it is."""
+        given = data.kwargs if isinstance(data, ArgsKwargs) else data
+        if not isinstance(given, Mapping) or given.get("preset") not in get_args(Preset):
+            return data
+        under = {**given}
+        for section in PAPER:
+            own = given.get(section, {})
+            if isinstance(own, Mapping):
+                under[section] = {**preset_settings(given["preset"], section), **own}
+        return ArgsKwargs(data.args, under) if isinstance(data, ArgsKwargs) else under
 
 
 def parse(data: object) -> RunConfig:
@@ -231,8 +328,9 @@ def load(path: str | Path) -> RunConfig:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold settings such as 'dataset: NAME', one per line")
+    data = {key: value for key, value in data.items() if value is not None}  # a section with nothing in it
     for key in ("videos", "queries", "export_to", "store"):
-        if isinstance(data.get(key), str):
+        if isinstance(data.get(key), str) and not data[key].startswith("dataset:"):
             data[key] = str(path.parent / Path(data[key]).expanduser())
     return parse(data)
 
@@ -245,6 +343,14 @@ def merge(base: Config, given: Config | Mapping[str, Any] | None, section: str) 
         return replace(base, **(given or {}))  # type: ignore[type-var]
     except ValidationError as error:
         raise ConfigError(explain(error, f"{section}.")) from None
+
+
+def preset_settings(preset: str, section: str) -> dict[str, Any]:
+    """What a preset sets in a section. ``default`` sets what ``paper`` does, to the default. Raises ``ConfigError``."""
+    if preset not in get_args(Preset):
+        raise ConfigError(f"there is no preset {preset!r}: choose {' or '.join(get_args(Preset))}")
+    paper = PAPER.get(section, {})
+    return dict(paper) if preset == "paper" else {name: getattr(_DEFAULTS[section], name) for name in paper}
 
 
 def plain(config: object) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _flow() -> list[Finding]:
 
 
 def _model() -> list[Finding]:
-    from motive_fo.attribution.gradients import attributed_parameters
+    from motive_fo.attribution.parameters import attributed_parameters
     from motive_fo.models.registry import load_model
 
     model = load_model("tiny", "cpu")

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from fiftyone.operators import types
 
 from motive_fo.config import plain_hint
+from motive_fo.errors import ConfigError
 
 
 def add_settings(inputs: Any, made: type[Any], *, only: tuple[str, ...] = ()) -> None:
@@ -24,11 +25,13 @@ def add_settings(inputs: Any, made: type[Any], *, only: tuple[str, ...] = ()) ->
 def read_settings(params: dict[str, Any], made: type[Any]) -> dict[str, Any]:
     """The settings of a class that were filled in."""
     given = {}
+    hints = get_type_hints(made, include_extras=True)
     for item in fields(made):
         value = params.get(item.name)
         if value in (None, ""):
             continue
-        given[item.name] = _numbers(value) if isinstance(value, str) and item.name in ("timesteps", "noises") else value
+        hint = plain_hint(hints[item.name])
+        given[item.name] = _listed(item.name, value, hint) if get_origin(hint) is tuple else value
     return given
 
 
@@ -53,10 +56,17 @@ def _add(inputs: Any, name: str, hint: Any, default: Any, description: str) -> N
             choices.add_choice(value, label=str(value))
         inputs.enum(name, choices.values(), view=choices, **shown)
     elif get_origin(hint) is tuple:
-        inputs.str(name, **{**shown, "default": ",".join(str(part) for part in default)})
+        inputs.str(name, **{**shown, "default": None if default is None else ",".join(map(str, default))})
     else:
         {int: inputs.int, float: inputs.float, bool: inputs.bool}.get(hint, inputs.str)(name, **shown)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) if "." in part else int(part) for part in text.split(",") if part.strip())
+def _listed(name: str, value: Any, hint: Any) -> tuple[Any, ...]:
+    """Values written with commas between them. Raises ``ConfigError`` where one is not of the setting's kind."""
+    if not isinstance(value, str):
+        return tuple(value)
+    kind = plain_hint(get_args(hint)[0])
+    try:
+        return tuple(kind(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"{name}: {value!r} is not a list of numbers separated by commas") from None

@@ -11,19 +11,21 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 import motive_fo
 from motive_fo.config import (
+    PRESET_HELP,
     AttributionConfig,
     ClipConfig,
     ExportConfig,
     FlowConfig,
     InfluenceConfig,
     MotionConfig,
+    Preset,
     SelectionConfig,
 )
 from motive_fo.errors import MotiveError
@@ -82,7 +84,9 @@ class _StepOperator(foo.Operator, ABC):
                 ctx.set_progress(progress=share, label=label)
             else:
                 yield ctx.ops.set_progress(label=label, progress=share)
-        if not ctx.delegated:
+        if ctx.delegated:
+            ctx.set_progress(progress=1.0, label=message)  # what the App's list of runs shows of a finished one
+        else:
             yield ctx.ops.notify(message, variant="success")
             yield ctx.trigger("reload_dataset")
 
@@ -125,6 +129,20 @@ def _choice(ctx: Any, inputs: Any, name: str, label: str, default: str) -> None:
     inputs.str(name, label=label, description=f"tag or saved view; {default} where empty", view=names)
 
 
+def _preset(inputs: Any) -> None:
+    """A choice of presets."""
+    choices = types.Dropdown()
+    for name in get_args(Preset):
+        choices.add_choice(name, label=name)
+    text = f"{PRESET_HELP}; what is left as the form shows it is taken from the preset; the run's own where empty"
+    inputs.enum("preset", choices.values(), view=choices, label="Preset", description=text)
+
+
+def _read(params: dict[str, Any], made: type[Any]) -> dict[str, Any]:
+    """Settings of a step that may be repeated otherwise: as the form shows them, or over the preset that is chosen."""
+    return (read_changes if params.get("preset") else read_settings)(params, made)
+
+
 class ComputeMotion(_StepOperator):
     """Motion of the target view."""
 
@@ -135,6 +153,7 @@ class ComputeMotion(_StepOperator):
 
     def form(self, ctx: Any, inputs: Any) -> None:
         inputs.view_target(ctx)
+        _preset(inputs)
         add_settings(inputs, ClipConfig)
         add_settings(inputs, FlowConfig)
         add_settings(inputs, MotionConfig)
@@ -148,6 +167,7 @@ class ComputeMotion(_StepOperator):
             flow=read_changes(ctx.params, FlowConfig),
             motion=read_changes(ctx.params, MotionConfig),
             model=read_changes(ctx.params, AttributionConfig).get("model"),
+            preset=ctx.params.get("preset") or None,
             progress=progress,
         )
         return f"motion of {report.clips} clips: {_counts(report.status)}"
@@ -162,6 +182,7 @@ class ComputeGradients(_StepOperator):
     def form(self, ctx: Any, inputs: Any) -> None:
         _choice(ctx, inputs, "train", "Training clips", "the tag train")
         _choice(ctx, inputs, "query", "Query clips", "the tag query")
+        _preset(inputs)
         for made in (AttributionConfig, ClipConfig, FlowConfig, MotionConfig):
             add_settings(inputs, made)
 
@@ -175,6 +196,7 @@ class ComputeGradients(_StepOperator):
             flow=read_changes(ctx.params, FlowConfig),
             motion=read_changes(ctx.params, MotionConfig),
             attribution=read_changes(ctx.params, AttributionConfig),
+            preset=ctx.params.get("preset") or None,
             progress=progress,
         )
         return "; ".join(f"{role}: {_counts(report.status)}" for role, report in reports.items())
@@ -189,6 +211,7 @@ class ScoreInfluence(_StepOperator):
     def form(self, ctx: Any, inputs: Any) -> None:
         _choice(ctx, inputs, "train", "Training clips", "as the run chose them")
         _choice(ctx, inputs, "query", "Query clips", "as the run chose them")
+        _preset(inputs)
         add_settings(inputs, InfluenceConfig)
 
     def work(self, ctx: Any, run: str, progress: Progress) -> str:
@@ -197,7 +220,8 @@ class ScoreInfluence(_StepOperator):
             run,
             train=ctx.params.get("train") or None,
             query=ctx.params.get("query") or None,
-            influence=read_settings(ctx.params, InfluenceConfig),
+            influence=_read(ctx.params, InfluenceConfig),
+            preset=ctx.params.get("preset") or None,
             progress=progress,
         )
         return f"influence of {report.clips} clips: {_counts(report.status)}"
@@ -210,11 +234,47 @@ class Curate(_StepOperator):
     description = "Votes, ranks, and saved views of the clips to train on."
 
     def form(self, ctx: Any, inputs: Any) -> None:
+        _preset(inputs)
         add_settings(inputs, SelectionConfig)
 
     def work(self, ctx: Any, run: str, progress: Progress) -> str:
-        report = motive_fo.curate(ctx.dataset, run, selection=read_settings(ctx.params, SelectionConfig))
+        preset = ctx.params.get("preset") or None
+        report = motive_fo.curate(ctx.dataset, run, selection=_read(ctx.params, SelectionConfig), preset=preset)
         return f"{len(report.selected)} of {report.clips} scored clips selected; {len(report.views)} saved views"
+
+
+class MarkQueries(_StepOperator):
+    """Clips of the target view as queries."""
+
+    step, label, icon = "mark_queries", "mark queries", "my_location"
+    description = "Make the chosen clips queries: they show the motion that is wanted, or what is to be avoided."
+
+    def form(self, ctx: Any, inputs: Any) -> None:
+        inputs.view_target(ctx)
+        inputs.bool("avoid", default=False, label="To avoid", description="they show what is not wanted")
+        inputs.str("group", label="Group", description="the motion they show, such as spin; as it is where empty")
+
+    def work(self, ctx: Any, run: str, progress: Progress) -> str:
+        group, avoid = ctx.params.get("group") or None, bool(ctx.params.get("avoid"))
+        queries = motive_fo.mark_queries(ctx.target_view(), group=group, avoid=avoid)
+        return f"{len(queries)} queries to {'avoid' if avoid else 'follow'}; compute gradients and score them next"
+
+
+class Report(_StepOperator):
+    """A page on a run."""
+
+    step, label, icon = "report", "report", "summarize"
+    description = "Write one HTML file that explains a run: settings, errors, scores, votes, stability, pictures."
+
+    def form(self, ctx: Any, inputs: Any) -> None:
+        inputs.str("file", required=True, label="File", description="path of the HTML file to write")
+        inputs.int("shown", default=3, min=0, max=20, label="Shown", description="clips at each end of a query")
+        inputs.int("queries", default=12, min=0, label="Queries", description="queries shown with their clips")
+
+    def work(self, ctx: Any, run: str, progress: Progress) -> str:
+        numbers = {name: ctx.params[name] for name in ("shown", "queries") if ctx.params.get(name) is not None}
+        path = motive_fo.write_report(ctx.dataset, str(ctx.params.get("file") or ""), run, progress=progress, **numbers)
+        return f"the report is in {path}"
 
 
 class Export(_StepOperator):
@@ -250,5 +310,5 @@ def _counts(states: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
 
 
-OPERATORS = (ComputeMotion, ComputeGradients, ScoreInfluence, Curate, Export)
+OPERATORS = (ComputeMotion, ComputeGradients, ScoreInfluence, Curate, MarkQueries, Report, Export)
 """Every operator; ``fiftyone.yml`` lists the same."""

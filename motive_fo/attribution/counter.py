@@ -71,16 +71,29 @@ def words(key: Key, stream: int, first_row: int, rows: int, count: int, device: 
 def signs(key: Key, stream: int, first_row: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """Fair random signs, int8 (rows, columns), one bit each; ``columns`` is a multiple of 128."""
     drawn = words(key, stream, first_row, rows, columns // 32, device)
-    shift = torch.arange(32, dtype=torch.int64, device=device)
-    bits = (drawn[..., None] >> shift) & 1
-    return (1 - 2 * bits).to(torch.int8).reshape(rows, columns)
+    octets = (drawn[..., None] >> torch.arange(0, 32, 8, dtype=torch.int64, device=device)) & 0xFF
+    return _sign_octets(device)[octets.reshape(-1)].view(torch.int8).reshape(rows, columns)
+
+
+def halves(key: Key, stream: int, first_row: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    """Random numbers of 16 bits, int64 (rows, columns); ``columns`` is a multiple of 8."""
+    drawn = words(key, stream, first_row, rows, columns // 2, device)
+    return torch.stack((drawn & 0xFFFF, drawn >> 16), dim=-1).reshape(rows, columns)
 
 
 def gaussians(key: Key, stream: int, first_row: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """Standard normal numbers, float32 (rows, columns), 16 bits each; ``columns`` is a multiple of 8."""
-    drawn = words(key, stream, first_row, rows, columns // 2, device)
-    halves = torch.stack((drawn & 0xFFFF, drawn >> 16), dim=-1).reshape(rows, columns)
-    return quantiles(device)[halves]
+    return quantiles(device)[halves(key, stream, first_row, rows, columns, device)]
+
+
+@lru_cache(maxsize=8)
+def _sign_octets(device: torch.device) -> torch.Tensor:
+    """int64 (256,): the eight signs of every octet, lowest bit first, as the eight int8 of one number.
+
+    One look-up makes eight signs; bit by bit they would cost more than the Hadamard transform of the numbers they turn.
+    """
+    bits = (torch.arange(256)[:, None] >> torch.arange(8)) & 1
+    return (1 - 2 * bits).to(torch.int8).view(torch.int64).reshape(-1).to(device)
 
 
 @lru_cache(maxsize=8)

@@ -3,14 +3,15 @@
 A projection is linear and is given one parameter tensor at a time: the sketch of a whole gradient is the sum of its
 tensors' parts, so a backward hook can project a tensor and free it, and the full gradient never exists.
 
-``FastfoodProjection`` is the method's map; ``GaussianProjection`` and ``IdentityProjection`` are oracles that say what
-a perfect random map and no map at all would give.
+``FastfoodProjection`` is the paper's map, ``SRHTProjection`` a cheaper one of the same quality (docs/benchmarks.md);
+``GaussianProjection`` and ``IdentityProjection`` are oracles that say what a perfect random map and no map at all would
+give.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -18,12 +19,22 @@ import torch
 from motive_fo.attribution import counter, hadamard
 from motive_fo.errors import ConfigError
 
-_SIGNS, _GAUSSIANS, _ORDER = 0, 1, 2  # Philox streams
-_GROUP_ELEMENTS = 1 << 20  # elements projected at once: bounds scratch memory, depends on nothing but the tensor
+_SIGNS, _GAUSSIANS, _ORDER, _ROWS = 0, 1, 2, 3  # Philox streams
+_GROUP_ELEMENTS = 1 << 19  # elements projected at once: bounds scratch memory, depends on nothing but the tensor
+
+
+CACHE_BYTES = 16 << 20
+"""Random numbers a map keeps: enough for a model of a few million parameters, where making them costs most of the time,
+and little beside a large one."""
 
 
 class Projection(Protocol):
     """A linear map from named gradient tensors to one sketch."""
+
+    @property
+    def part_size(self) -> int | None:
+        """How many numbers every part has; None where they differ from tensor to tensor."""
+        ...
 
     def identity(self) -> Mapping[str, Any]:
         """Map, version and settings: whatever changes the numbers. Part of the store's identity."""
@@ -36,6 +47,39 @@ class Projection(Protocol):
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The sketch, float32 (D,) on the CPU, from the parts of all tensors."""
         ...
+
+
+def _blocks(flat: torch.Tensor, n: int, least: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """A tensor's elements in float32 blocks: (number of the first block, (B, n)), B bounded.
+
+    The last block is padded with zeros to the power of two that holds it, at least ``least`` (and at most n).
+    """
+    full = flat.numel() // n
+    group = max(1, _GROUP_ELEMENTS // n)
+    for first in range(0, full, group):
+        rows = min(group, full - first)
+        yield first, flat[first * n : (first + rows) * n].view(rows, n).to(torch.float32)
+    tail = flat[full * n :].to(torch.float32)
+    if tail.numel():
+        size = min(n, least)
+        while size < tail.numel():
+            size *= 2
+        yield full, torch.nn.functional.pad(tail, (0, size - tail.numel()))[None]
+
+
+def _sum_of_parts(parts: Mapping[str, torch.Tensor], dimension: int) -> torch.Tensor:
+    """float64 (D,) on the CPU, added in name order: the sum does not depend on when a tensor came."""
+    total = torch.zeros(dimension, dtype=torch.float64)
+    for name in sorted(parts):
+        total += parts[name].to("cpu", torch.float64)
+    return total
+
+
+def _require_powers(kind: str, dimension: int, block: int) -> None:
+    if not hadamard.is_power_of_two(dimension) or dimension < 128:
+        raise ConfigError(f"{kind} takes a dimension that is a power of two of at least 128, not {dimension}")
+    if not hadamard.is_power_of_two(block):
+        raise ConfigError(f"{kind} takes a block that is a power of two, not {block}")
 
 
 class FastfoodProjection:
@@ -57,17 +101,18 @@ class FastfoodProjection:
             Changes speed only.
     """
 
-    def __init__(self, dimension: int = 512, block: int = 4096, seed: int = 0, cache_bytes: int = 256 << 20) -> None:
-        if not hadamard.is_power_of_two(dimension) or dimension < 128:
-            raise ConfigError(f"fastfood takes a dimension that is a power of two of at least 128, not {dimension}")
-        if not hadamard.is_power_of_two(block):
-            raise ConfigError(f"fastfood takes a block that is a power of two, not {block}")
+    def __init__(self, dimension: int = 512, block: int = 4096, seed: int = 0, cache_bytes: int = CACHE_BYTES) -> None:
+        _require_powers("fastfood", dimension, block)
         self.dimension = dimension
         self.block = max(block, dimension)
         self.seed = seed
         self._cache: dict[tuple[str, int, int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
         self._cache_left = cache_bytes
         self._orders: dict[tuple[int, torch.device], torch.Tensor] = {}
+
+    @property
+    def part_size(self) -> int | None:
+        return self.dimension
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -79,30 +124,18 @@ class FastfoodProjection:
         }
 
     def project(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
-        flat = gradient.detach().reshape(-1).to(torch.float32)
-        full = flat.numel() // self.block
+        flat = gradient.detach().reshape(-1)
         part_D: torch.Tensor = torch.zeros(self.dimension, dtype=torch.float32, device=flat.device)
-        group = max(1, _GROUP_ELEMENTS // self.block)
-        for first in range(0, full, group):
-            rows = min(group, full - first)
-            x = flat[first * self.block : (first + rows) * self.block].view(rows, self.block)
-            part_D += self._blocks(name, first, x)
-        tail = flat[full * self.block :]
-        if tail.numel():
-            n = min(self.block, 4 * self.dimension)
-            while n < tail.numel():
-                n *= 2
-            part_D += self._blocks(name, full, torch.nn.functional.pad(tail, (0, n - tail.numel()))[None])
+        for first, x in _blocks(flat, self.block, 4 * self.dimension):
+            part_D += self._project_blocks(name, first, x)
         return part_D
 
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        total = torch.zeros(self.dimension, dtype=torch.float64)
-        for name in sorted(parts):  # one order and float64: the sum does not depend on when a tensor came
-            total += parts[name].to("cpu", torch.float64)
+        total = _sum_of_parts(parts, self.dimension)
         last = hadamard.matrix(self.dimension, total.device, torch.float64)
         return (last @ total / math.sqrt(self.dimension)).to(torch.float32)
 
-    def _blocks(self, name: str, first: int, x_Bn: torch.Tensor) -> torch.Tensor:
+    def _project_blocks(self, name: str, first: int, x_Bn: torch.Tensor) -> torch.Tensor:
         """Sum over blocks and pieces of G Pi H B x / sqrt(n): float32 (D,)."""
         rows, n = x_Bn.shape
         signs, scale = self._random(name, first, rows, n, x_Bn.device)
@@ -139,6 +172,76 @@ class FastfoodProjection:
         return self._orders[at]
 
 
+class SRHTProjection:
+    """Blocked, streamed subsampled randomised Hadamard transform: P = 1/sqrt(D) S R H B in every block of n elements.
+
+    ``Choice:`` beside the paper's Fastfood, for a small part of its random numbers and no permutation. In each block
+    B are random signs, H the Walsh-Hadamard transform, R one row at random out of every n/D neighbours, S random signs
+    of the D rows kept; the blocks' outputs are summed. B, R and S are drawn anew for every block.
+
+    Inner products are kept without bias, and for *any* two gradients the variance is at most that of an ideal Gaussian
+    map: two elements i, j of one block meet with the weight sum over kept rows r of (-1)^|r & (i ^ j)|, whose square
+    is 0 or D on average since a row is free among its n/D neighbours; two elements of different blocks meet with the
+    square D because S gives every row a sign of its own.
+
+    Args:
+        dimension: D, a power of two of at least 128.
+        block: n, a power of two of at least D and at most 2^15 D; a tensor's last block shrinks to the power of two
+            that holds it, but not below D.
+        seed: seed of the map.
+        cache_bytes: signs and rows are kept up to this size instead of being made again for every gradient. Changes
+            speed only.
+    """
+
+    def __init__(self, dimension: int = 512, block: int = 4096, seed: int = 0, cache_bytes: int = CACHE_BYTES) -> None:
+        _require_powers("srht", dimension, block)
+        if block > dimension << 15:
+            raise ConfigError(f"srht takes a block of at most {dimension << 15} for a dimension of {dimension}")
+        self.dimension = dimension
+        self.block = max(block, dimension)
+        self.seed = seed
+        self._cache: dict[tuple[str, int, int, torch.device], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._cache_left = cache_bytes
+
+    @property
+    def part_size(self) -> int | None:
+        return self.dimension
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"map": "srht", "version": 1, "dimension": self.dimension, "block": self.block, "seed": self.seed}
+
+    def project(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        flat = gradient.detach().reshape(-1)
+        part_D: torch.Tensor = torch.zeros(self.dimension, dtype=torch.float32, device=flat.device)
+        for first, x in _blocks(flat, self.block, self.dimension):
+            signs, rows, row_signs = self._random(name, first, x.shape[0], x.shape[1], x.device)
+            part_D += (hadamard.transform(x * signs).gather(1, rows) * row_signs).sum(0)
+        return part_D / math.sqrt(self.dimension)
+
+    def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return _sum_of_parts(parts, self.dimension).to(torch.float32)
+
+    def _random(
+        self, name: str, first: int, blocks: int, n: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """B as int8 (blocks, n); the rows kept, int64, and their signs S as int8, both (blocks, D)."""
+        at = (name, first, n, device)
+        known = self._cache.get(at)
+        if known is not None:
+            return known
+        key = counter.derive_key("srht", self.seed, name)
+        drawn = counter.halves(key, _ROWS, first, blocks, self.dimension, device)
+        neighbours = n // self.dimension  # at most 2^15: one of the 16 bits is left for the sign
+        rows = torch.arange(self.dimension, device=device) * neighbours + drawn % neighbours
+        row_signs = (1 - 2 * (drawn >> 15)).to(torch.int8)
+        made = counter.signs(key, _SIGNS, first, blocks, n, device), rows, row_signs
+        size = sum(each.numel() * each.element_size() for each in made)
+        if size <= self._cache_left:
+            self._cache_left -= size
+            self._cache[at] = made
+        return made
+
+
 class GaussianProjection:
     """The ideal random map: a dense D x P matrix of independent Gaussians over sqrt(D), made again for every tensor.
 
@@ -150,6 +253,10 @@ class GaussianProjection:
             raise ConfigError(f"gaussian takes a dimension that is a multiple of 8, not {dimension}")
         self.dimension = dimension
         self.seed = seed
+
+    @property
+    def part_size(self) -> int | None:
+        return self.dimension
 
     def identity(self) -> Mapping[str, Any]:
         return {"map": "gaussian", "version": 1, "dimension": self.dimension, "seed": self.seed}
@@ -165,10 +272,7 @@ class GaussianProjection:
         return part_D / math.sqrt(self.dimension)
 
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        total = torch.zeros(self.dimension, dtype=torch.float64)
-        for name in sorted(parts):
-            total += parts[name].to("cpu", torch.float64)
-        return total.to(torch.float32)
+        return _sum_of_parts(parts, self.dimension).to(torch.float32)
 
 
 class IdentityProjection:
@@ -176,6 +280,10 @@ class IdentityProjection:
 
     def __init__(self, size: int) -> None:
         self.dimension = size
+
+    @property
+    def part_size(self) -> int | None:
+        return None
 
     def identity(self) -> Mapping[str, Any]:
         return {"map": "identity", "version": 1, "dimension": self.dimension}
@@ -194,10 +302,12 @@ def build_projection(kind: str, *, dimension: int, block: int, seed: int, parame
     """The projection chosen by name. ``parameters`` is the model's number of attributed elements."""
     if kind == "fastfood":
         return FastfoodProjection(dimension, block, seed)
+    if kind == "srht":
+        return SRHTProjection(dimension, block, seed)
     if kind == "gaussian":
         return GaussianProjection(dimension, seed)
     if kind == "identity":
         if parameters > 1 << 26:
-            raise ConfigError(f"identity keeps all {parameters:,} numbers of a gradient: choose fastfood")
+            raise ConfigError(f"identity keeps all {parameters:,} numbers of a gradient: choose fastfood or srht")
         return IdentityProjection(parameters)
-    raise ConfigError(f"unknown projection {kind!r}: choose fastfood, gaussian or identity")
+    raise ConfigError(f"unknown projection {kind!r}: choose fastfood, srht, gaussian or identity")

@@ -171,11 +171,7 @@ def fit(frame_HW3: npt.NDArray[np.uint8], height: int, width: int, crop: Crop) -
     ``Choice:`` shrinking averages the area (anything else aliases, and aliasing flickers: motion where there is none);
     enlarging is bilinear (cubic kernels overshoot, and the halo follows every edge).
     """
-    rows, columns = frame_HW3.shape[:2]
-    if crop == "center":
-        scale = max(Fraction(height, rows), Fraction(width, columns))
-        top, left = _margin(rows, height / scale), _margin(columns, width / scale)
-        frame_HW3 = frame_HW3[top : rows - top, left : columns - left]
+    frame_HW3 = frame_HW3[kept_pixels(*frame_HW3.shape[:2], height, width, crop)]
     rows, columns = frame_HW3.shape[:2]
     picture = np.ascontiguousarray(frame_HW3)
     # In two steps, because OpenCV averages areas only if both axes shrink.
@@ -185,6 +181,15 @@ def fit(frame_HW3: npt.NDArray[np.uint8], height: int, width: int, crop: Crop) -
     if small != (height, width):
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, 3)
     return picture
+
+
+def kept_pixels(rows: int, columns: int, height: int, width: int, crop: Crop) -> tuple[slice, slice]:
+    """Rows and columns of a ``rows`` x ``columns`` picture that a clip of ``height`` x ``width`` shows."""
+    if crop != "center":
+        return slice(0, rows), slice(0, columns)
+    scale = max(Fraction(height, rows), Fraction(width, columns))
+    top, left = _margin(rows, height / scale), _margin(columns, width / scale)
+    return slice(top, rows - top), slice(left, columns - left)
 
 
 def _margin(size: int, kept: Fraction) -> int:

@@ -12,7 +12,7 @@ from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD, START_FIELD
 from motive_fo.errors import InputError
 from motive_fo.pipeline.record import ClipRecord
 
-TRAIN_TAG, QUERY_TAG = "train", "query"
+TRAIN_TAG, QUERY_TAG, AVOID_TAG = "train", "query", "avoid"
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,22 @@ def choose_train(dataset: Any, selector: str | Any | None) -> Any:
     tags = dataset.distinct("tags")
     if TRAIN_TAG in tags:
         return dataset.match_tags(TRAIN_TAG)
-    return dataset.match_tags(QUERY_TAG, bool=False) if QUERY_TAG in tags else dataset.view()
+    return dataset.match_tags([QUERY_TAG, AVOID_TAG], bool=False)
 
 
 def choose_queries(dataset: Any, selector: str | Any | None) -> Any:
-    """The query clips: a view as given, a tag, saved view or second dataset by name; else the tag ``query``."""
+    """The query clips: a view as given, a tag, saved view or second dataset by name; else the tags ``query`` and
+    ``avoid``."""
     if selector is not None and not isinstance(selector, str):
         return selector
     if selector is not None:
         return _named(dataset, selector, datasets=True)
-    if QUERY_TAG not in dataset.distinct("tags"):
+    if not {QUERY_TAG, AVOID_TAG} & set(dataset.distinct("tags")):
         raise InputError(
             f"dataset {dataset_of(dataset).name!r} has no clips tagged {QUERY_TAG!r}: import clips of the motion "
             "you want (motive import FOLDER NAME --role query), or name a tag, saved view or dataset with --query"
         )
-    return dataset.match_tags(QUERY_TAG)
+    return dataset.match_tags([QUERY_TAG, AVOID_TAG])
 
 
 def _named(dataset: Any, name: str, *, datasets: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from motive_fo.dataset.connect import fiftyone
 from motive_fo.influence.selection import scored_clips
 from motive_fo.pipeline.motion import known_frames
 from motive_fo.store.run_store import RunStore
+from motive_fo.store.sketches import SketchTables
 from motive_fo.store.table import Status, Table
 
 #: name -> (FiftyOne field type, what it says)
@@ -38,7 +39,13 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "whole_influence": ("FloatField", "the same for the whole clip, without the motion mask"),
     "influence_difference": ("FloatField", "motion influence minus whole-clip influence, in percentile points"),
-    "votes": ("IntField", "queries whose best clips include this one"),
+    "avoid_influence": (
+        "FloatField",
+        "mean percentile rank over the queries to avoid: 100 helps what is not wanted most",
+    ),
+    "selected": ("IntField", "place in the selection, 1 is best; empty for clips that are not selected"),
+    "votes": ("IntField", "queries whose best clips include this one, minus queries to avoid whose best do"),
+    "harmful_votes": ("IntField", "queries whose worst clips include this one, plus queries to avoid whose best do"),
     "rank": ("IntField", "place by votes, 1 is best; ties by motion influence"),
     "influence_rank": ("IntField", "place by motion influence, 1 is best"),
     "hoof_rank": ("IntField", "place by similarity of flow histograms with the queries, a baseline without a model"),
@@ -85,10 +92,12 @@ def write_states(dataset: Any, run: str, chosen: Chosen, store: RunStore) -> Non
     scored = _scored_ids(store)
     words: dict[str, str] = {}
     texts: dict[str, dict[str, str | None]] = {"code": {}, "error": {}, "decoder": {}}
-    for table_name, word in (("train", "sketched"), ("query", "sketched"), ("motion", "described")):
+    steps: tuple[tuple[Literal["train", "query", "motion"], str], ...]
+    steps = (("train", "sketched"), ("query", "sketched"), ("motion", "described"))
+    for table_name, word in steps:
         if not store.has_table(table_name):
             continue
-        table = store.table(table_name)
+        table = store.table("motion") if table_name == "motion" else store.sketches(table_name)
         ids = [i for i in chosen.ids if i not in words and i in table and table.status(i) != Status.PENDING]
         done = {i: "scored" if i in scored and table_name == "train" else word for i in ids}
         words |= {i: {Status.STATIC: "static", Status.FAILED: "failed"}.get(table.status(i), done[i]) for i in ids}
@@ -106,7 +115,7 @@ def _scored_ids(store: RunStore) -> set[str]:
     return {train[n] for n in np.flatnonzero(scored_clips(scores_QN)).tolist()}
 
 
-def write_gradients(dataset: Any, run: str, chosen: Chosen, table: Table) -> None:
+def write_gradients(dataset: Any, run: str, chosen: Chosen, table: SketchTables) -> None:
     """Loss and gradient norm (first timestep and noise, no mask) of the chosen clips."""
     ids = [clip_id for clip_id in chosen.ids if clip_id in table]
     for name, column in (("loss", "loss"), ("gradient_norm", "norm")):

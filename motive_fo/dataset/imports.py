@@ -79,17 +79,9 @@ def import_clips(
         InputError: nothing to import, an unreadable listing, a path that leaves its folder, an id that is taken.
     """
     fo = fiftyone()
-    text = str(source)
-    if text.startswith("dataset:"):
-        listing = _dataset_listing(text.removeprefix("dataset:"), missing_caption)
-    else:
-        place = Path(source).expanduser()
-        listing = read_source(place, name=name, allow_outside=allow_outside, missing_caption=missing_caption)
+    listing = list_clips(source, name=name, allow_outside=allow_outside, missing_caption=missing_caption)
     report = ImportReport(dataset, skipped=listing.skipped)
     entries = listing.entries
-    if not entries:
-        shown = f"; skipped: {', '.join(listing.skipped[:5])}" if listing.skipped else ""
-        raise InputError(f"{source} holds no videos{shown}")
     if windows is not None:
         entries = [window for entry in entries for window in _windows(entry, windows)]
     target = fo.load_dataset(dataset) if fo.dataset_exists(dataset) else None
@@ -113,6 +105,26 @@ def import_clips(
         report.added += len(samples)
     report.without_caption = sum(1 for entry in entries if not entry.caption)
     return report
+
+
+def list_clips(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    missing_caption: MissingCaption = "empty",
+    allow_outside: bool = False,
+) -> Listing:
+    """The clips an import would take, at least one. Arguments and errors as for ``import_clips``."""
+    text = str(source)
+    if text.startswith("dataset:"):
+        listing = _dataset_listing(text.removeprefix("dataset:"), missing_caption)
+    else:
+        place = Path(source).expanduser()
+        listing = read_source(place, name=name, allow_outside=allow_outside, missing_caption=missing_caption)
+    if not listing.entries:
+        shown = f"; skipped: {', '.join(listing.skipped[:5])}" if listing.skipped else ""
+        raise InputError(f"{source} holds no videos{shown}")
+    return listing
 
 
 def _windows(entry: Entry, stride: float) -> list[Entry]:

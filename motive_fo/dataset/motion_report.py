@@ -22,7 +22,9 @@ from motive_fo.motion.picture import enlarge, filmstrip, flow_colours, heat, png
 from motive_fo.pipeline.motion import MotionSettings
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.progress import Progress, silent
-from motive_fo.report.motion_page import Distribution, ShownClip, motion_page
+from motive_fo.report.motion_page import motion_page, motion_strips
+from motive_fo.report.plot import histogram
+from motive_fo.report.strip import ShownClip
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status
 from motive_fo.synthetic.corpus import write_video
@@ -46,7 +48,7 @@ def write_motion_page(
     samples = as_samples(samples)
     dataset = dataset_of(samples)
     record = load_run(dataset, run)
-    settings = _settings(record)
+    settings = motion_settings(record)
     table = RunStore(record.store).table("motion")
     records = {r.id: r for r in records_of(samples).records if r.id in table}
     ids = list(records)
@@ -83,12 +85,11 @@ def write_motion_page(
     ]
     finite = [i for i in ids if states[i] in (Status.DONE, Status.STATIC)]
     distributions = [
-        Distribution("mean motion", "px/frame", [values["mean"][i] for i in finite]),
-        Distribution("95th percentile", "px/frame", [values["p95"][i] for i in finite]),
-        Distribution("strongest percent", "px/frame", [values["peak"][i] for i in finite]),
+        histogram(title, "px per frame", {"clips": [values[name][i] for i in finite]})
+        for title, name in (("Mean motion", "mean"), ("95th percentile", "p95"), ("Strongest percent", "peak"))
     ]
     html = motion_page(f"Motion of {dataset.name}, run {run}", facts_table, distributions, groups)
-    return _write(Path(path).expanduser(), html.encode("utf-8"))
+    return write_file(Path(path).expanduser(), html.encode("utf-8"))
 
 
 def show_motion(samples: Any, clip_id: str, folder: str | Path, run: str = "motive") -> list[Path]:
@@ -104,7 +105,7 @@ def show_motion(samples: Any, clip_id: str, folder: str | Path, run: str = "moti
     """
     samples = as_samples(samples)
     record = load_run(dataset_of(samples), run)
-    settings = _settings(record)
+    settings = motion_settings(record)
     found = [r for r in records_of(samples).records if clip_id in (r.id, str(r.path), r.path.name)]
     if len(found) != 1:
         raise InputError(f"{clip_id!r} names {len(found) or 'no'} clips: give a motive_id or the path of a file")
@@ -124,7 +125,7 @@ def show_motion(samples: Any, clip_id: str, folder: str | Path, run: str = "moti
     target = Path(folder).expanduser()
     written = []
     for name, frames in pictures.items():
-        written.append(_write(target / f"{name}.png", png(filmstrip(frames, 8, 128))))
+        written.append(write_file(target / f"{name}.png", png(filmstrip(frames, 8, 128))))
         large = enlarge(frames, _PICTURE_HEIGHT)
         video = target / f"{name}.mp4"
         write_video(video, large[:, :, : large.shape[2] // 2 * 2], settings.spec.fps)
@@ -132,7 +133,8 @@ def show_motion(samples: Any, clip_id: str, folder: str | Path, run: str = "moti
     return written
 
 
-def _settings(record: RunRecord) -> MotionSettings:
+def motion_settings(record: RunRecord) -> MotionSettings:
+    """What a run's motion was computed with."""
     card = model_card(record.section("attribution").model)
     return MotionSettings.build(record.section("clip"), record.section("flow"), record.section("motion"), card)
 
@@ -153,10 +155,12 @@ def _shown(record: ClipRecord, facts: str, settings: MotionSettings, pool: Decod
     except ClipError:
         return []
     mask = to_latent_grid(motion_mask(magnitude(displacement)), settings.card.strides, settings.motion.pooling)
-    return [ShownClip(record.id, record.caption, facts, clip.frames_THW3, displacement.flow_THW2, mask)]
+    strips = motion_strips(record.id, clip.frames_THW3, displacement.flow_THW2, mask)
+    return [ShownClip(record.id, record.caption, facts, strips)]
 
 
-def _write(path: Path, data: bytes) -> Path:
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file and the folders above it. Raises ``InputError`` where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

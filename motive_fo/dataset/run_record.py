@@ -24,6 +24,7 @@ from motive_fo.config import (
     SelectionConfig,
     merge,
     plain,
+    preset_settings,
 )
 from motive_fo.dataset.connect import fiftyone, require_name
 from motive_fo.errors import InputError
@@ -56,6 +57,7 @@ class RunRecord:
     Attributes:
         run: name of the run: its field group and its key among the dataset's runs.
         store: folder of its Zarr store.
+        preset: what it was begun with: the settings of sections that no step has used yet.
         settings: section -> settings it was computed with.
         groups: field groups it wrote into the dataset.
         views: saved views it wrote.
@@ -68,6 +70,7 @@ class RunRecord:
 
     run: str
     store: str
+    preset: str = "default"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
     views: list[str] = field(default_factory=list)
@@ -81,22 +84,25 @@ class RunRecord:
     updated: str = ""
 
     def section(self, name: str) -> Any:
-        """Settings of one section: what the run was begun with, or the defaults."""
-        known = self.settings.get(name)
-        made = _SECTIONS[name]
-        return made(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}) if known else made()
+        """Settings of one section: what the run was begun with, or the preset's."""
+        known = self.settings.get(name) or preset_settings(self.preset, name)
+        return _SECTIONS[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
-    def settle(self, name: str, given: Any | Mapping[str, Any] | None) -> Any:
+    def settle(self, name: str, given: Any | Mapping[str, Any] | None, preset: str | None = None) -> Any:
         """The settings to use, noted in the record.
 
         Args:
-            given: the whole section; or some of its settings, changed against what the run was begun with (or the
-                defaults); or None for no change.
+            given: the whole section; or some of its settings, changed against what the run was begun with (or its
+                preset); or None for no change.
+            preset: settings to start from instead of those the run was begun with.
 
         Raises:
             ConfigError: a setting is unknown or wrong.
         """
-        config = merge(self.section(name), given, name)
+        base = self.section(name)
+        if preset is not None:
+            base = merge(base, preset_settings(preset, name), name)
+        config = merge(base, given, name)
         self.settings[name] = plain(config)
         return config
 
@@ -157,7 +163,7 @@ def save_run(dataset: Any, record: RunRecord) -> None:
 
 
 def drop_run(dataset: Any, record: RunRecord) -> None:
-    """Remove the record and every field and view it names, here and in the dataset of its queries."""
+    """Remove the record and everything in the database it names, here and in the dataset of its queries."""
     fo = fiftyone()
     for view in record.views:
         if dataset.has_saved_view(view):

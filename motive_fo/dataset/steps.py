@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,27 @@ from motive_fo.config import (
     FlowConfig,
     InfluenceConfig,
     MotionConfig,
-    SelectionConfig,
+    Preset,
     merge,
 )
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.fields import declare_fields, write_gradients, write_motion, write_states, write_values
+from motive_fo.dataset.queries import run_queries
+from motive_fo.dataset.rates import note_rate
 from motive_fo.dataset.run_record import RunRecord, drop_run, has_run, load_run, open_run, save_run
-from motive_fo.dataset.views import save_motion_views, save_selection_views, selected_view
+from motive_fo.dataset.views import save_motion_views, selected_view
 from motive_fo.errors import InputError, MotiveError
 from motive_fo.exporters.base import ExportItem, ExportReport
 from motive_fo.exporters.registry import build_exporter
-from motive_fo.influence.selection import Ranking, percentile_ranks, rank_clips, scored_clips
+from motive_fo.influence.selection import percentile_ranks, scored_clips
 from motive_fo.models.registry import load_model, model_card
 from motive_fo.motion.hoof import similarity
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
-from motive_fo.store.run_store import RunStore, delete_store
+from motive_fo.store.run_store import Role, RunStore, delete_store
+from motive_fo.store.table import Status
 
 Changes = Mapping[str, Any]
 
@@ -48,6 +50,7 @@ def compute_motion(
     motion: MotionConfig | Changes | None = None,
     model: str | None = None,
     store: str | Path | None = None,
+    preset: Preset | None = None,
     retry_failed: bool = False,
     progress: Progress = silent,
 ) -> StepReport:
@@ -59,6 +62,8 @@ def compute_motion(
         clip, flow, motion: settings, whole or only the ones to change; None for the run's own or the defaults.
         model: the model whose latent grid the masks are made for.
         store: folder of the run's store; the data folder of motive where open.
+        preset: settings to start from, ``default`` or ``paper``; those given apart win. A run keeps what it was begun
+            with, so another preset for a run that has results is refused like any other changed setting.
         retry_failed: compute clips again that failed before.
 
     Raises:
@@ -67,12 +72,13 @@ def compute_motion(
     """
     samples = as_samples(samples)
     dataset = dataset_of(samples)
-    with _step(dataset, run, store) as (record, run_store):
-        settings = _motion_settings(record, clip, flow, motion, {"model": model} if model else None)
+    with open_step(dataset, run, store, preset) as (record, run_store):
+        settings = _motion_settings(record, clip, flow, motion, {"model": model} if model else None, preset)
         chosen = records_of(samples)
         report = compute_motion_table(chosen.records, run_store, settings, retry_failed=retry_failed, progress=progress)
         _write_motion_results(dataset, record, chosen, run_store)
         record.steps["motion"] = report.as_dict()
+        note_rate("motion", report)
     return report
 
 
@@ -87,6 +93,7 @@ def compute_gradients(
     motion: MotionConfig | Changes | None = None,
     attribution: AttributionConfig | Changes | None = None,
     store: str | Path | None = None,
+    preset: Preset | None = None,
     retry_failed: bool = False,
     progress: Progress = silent,
 ) -> dict[str, StepReport]:
@@ -108,18 +115,19 @@ def compute_gradients(
     from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 
     dataset = dataset_of(as_samples(dataset))
-    with _step(dataset, run, store) as (record, run_store):
+    with open_step(dataset, run, store, preset) as (record, run_store):
         clips = _choose_clips(dataset, record, train, query)
-        settings = _motion_settings(record, clip, flow, motion, attribution)
+        settings = _motion_settings(record, clip, flow, motion, attribution, preset)
         config = record.section("attribution")
         gradient_settings = GradientSettings.build(settings, config, load_model(config.model, config.device))
         reports: dict[str, StepReport] = {}
-        for role in ("query", "train"):
+        roles: tuple[Role, ...] = ("query", "train")
+        for role in roles:
             reports[role] = compute_sketch_table(
                 clips[role].records,
                 run_store,
                 gradient_settings,
-                "query" if role == "query" else "train",
+                role,
                 retry_failed=retry_failed,
                 progress=progress,
             )
@@ -127,8 +135,9 @@ def compute_gradients(
             if holder.name != dataset.name:
                 declare_fields(holder, run)
             _write_motion_results(holder, record, clips[role], run_store, views=holder.name == dataset.name)
-            write_gradients(holder, run, clips[role], run_store.table(role))
+            write_gradients(holder, run, clips[role], run_store.sketches(role))
             record.steps[f"{role} gradients"] = reports[role].as_dict()
+            note_rate(f"{role} gradients", reports[role])
     return reports
 
 
@@ -139,84 +148,48 @@ def score_influence(
     train: Any | None = None,
     query: Any | None = None,
     influence: InfluenceConfig | Changes | None = None,
+    preset: Preset | None = None,
     progress: Progress = silent,
 ) -> StepReport:
     """Influence of every training clip on the queries, from the stored sketches: the fields ``influence`` and its kin.
 
     Arguments as for ``compute_gradients``. The cosines of each query stay in the store: ``query_scores``.
     """
-    from motive_fo.pipeline.scoring import score
+    from motive_fo.pipeline.scoring import queries_in_training, score
 
     dataset = dataset_of(as_samples(dataset))
     load_run(dataset, run)
-    with _step(dataset, run, None) as (record, run_store):
+    with open_step(dataset, run, None) as (record, run_store):
         clips = _choose_clips(dataset, record, train, query)
-        config = record.settle("influence", influence)
+        config = record.settle("influence", influence, preset)
         scores, report = score(clips["train"].ids, clips["query"].ids, run_store, config, progress=progress)
-        motion_rank, whole_rank = _mean_rank(scores.motion_QN), _mean_rank(scores.whole_QN)
+        again = queries_in_training(run_store.table("motion"), scores.train_ids, scores.query_ids)
+        if again:
+            first = " is ".join(next(iter(again.items())))
+            report.notes.append(
+                f"{len(again)} of {len(scores.query_ids)} queries are training clips too ({first}): "
+                "each finds itself first; leave them out of one of the two"
+            )
+        avoid_Q = np.asarray([q.avoid for q in run_queries(dataset, record, scores.query_ids)], np.bool_)
+        motion_rank, whole_rank, avoid_rank = (
+            _mean_rank(scores_QN[chosen_Q])
+            for scores_QN, chosen_Q in (
+                (scores.motion_QN, ~avoid_Q),
+                (scores.whole_QN, ~avoid_Q),
+                (scores.motion_QN, avoid_Q),
+            )
+        )
         for name, values in (
             ("influence", motion_rank),
             ("whole_influence", whole_rank),
             ("influence_difference", motion_rank - whole_rank),
+            ("avoid_influence", avoid_rank),
         ):
             plain_values = [float(v) if np.isfinite(v) else None for v in values]
             sample_ids = [clips["train"].sample_ids[i] for i in scores.train_ids]
             write_values(dataset, run, name, dict(zip(sample_ids, plain_values, strict=True)))
         write_states(dataset, run, clips["train"], run_store)
         record.steps["influence"] = report.as_dict()
-    return report
-
-
-@dataclass(frozen=True)
-class CurateReport:
-    """What a curation selected.
-
-    Attributes:
-        clips: clips with a score, among which the budget counts.
-        selected: clip ids of the selection, best first.
-        harmful: clip ids at the other end, worst first.
-        views: saved view -> number of clips.
-    """
-
-    clips: int
-    selected: list[str]
-    harmful: list[str]
-    views: dict[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dict(self.__dict__)
-
-
-def curate(
-    dataset: Any,
-    run: str = "motive",
-    *,
-    selection: SelectionConfig | Changes | None = None,
-) -> CurateReport:
-    """The selection of a scored run: the fields ``votes``, ``rank``, ``influence_rank`` and the saved views."""
-    dataset = dataset_of(as_samples(dataset))
-    load_run(dataset, run)
-    with _step(dataset, run, None) as (record, run_store):
-        config: SelectionConfig = record.settle("selection", selection)
-        scores_QN, query_ids, train_ids = run_store.read_scores("motion")
-        ranking = rank_clips(scores_QN, train_ids, config)
-        if not ranking.ids:
-            raise InputError(f"no clip of run {run!r} has a score: look at the fields {run}.status and {run}.code")
-        # a clip that lost its score since the last curation loses its place too
-        holders = records_of(dataset).sample_ids
-        cleared = dict.fromkeys(holders.values())
-        votes = {holders[i]: int(v) for i, v in zip(ranking.ids, ranking.votes, strict=True) if i in holders}
-        places = {holders[i]: place for place, i in enumerate(ranking.by_votes, 1) if i in holders}
-        rank_places = {holders[i]: place for place, i in enumerate(ranking.by_rank, 1) if i in holders}
-        hoof_order = enumerate(_hoof_order(run_store, query_ids, ranking), 1)
-        hoof_places = {holders[i]: place for place, i in hoof_order if i in holders}
-        orders = (("votes", votes), ("rank", places), ("influence_rank", rank_places), ("hoof_rank", hoof_places))
-        for name, values in orders:
-            write_values(dataset, run, name, {**cleared, **values})
-        views = save_selection_views(dataset, record, ranking, config) | save_motion_views(dataset, record)
-        report = CurateReport(len(ranking.ids), ranking.top(config), ranking.bottom(config), views)
-        record.steps["curate"] = {"clips": report.clips, "selected": len(report.selected), "views": views}
     return report
 
 
@@ -271,6 +244,35 @@ def query_scores(dataset: Any, query: str, run: str = "motive") -> dict[str, flo
     return {train[n]: float(row[n]) for n in np.argsort(-row, kind="stable") if np.isfinite(row[n])}
 
 
+def group_norms(
+    dataset: Any, run: str = "motive", *, role: Role = "train", masked: bool = False, sample: int = 0
+) -> dict[str, dict[str, float]]:
+    """Gradient norms by group of parameters, from the store: clip id -> group -> norm.
+
+    A group is a numbered block (``blocks.3``) or what else the network's names begin with. The squares of a clip's
+    norms sum to the square of its whole gradient's.
+
+    Args:
+        role: ``train`` or ``query``.
+        masked: of the motion-weighted loss instead of the ordinary one; static clips have none.
+        sample: which of the run's timesteps and noises, counted from 0 with the noises of a timestep together.
+
+    Raises:
+        MotiveError: no such run, no gradients yet, or no such sample.
+    """
+    dataset = dataset_of(as_samples(dataset))
+    sketches = RunStore(load_run(dataset, run).store).sketches(role)
+    if not 0 <= sample < len(sketches.samples):
+        raise InputError(f"run {run!r} has {len(sketches.samples)} timesteps and noises: sample is 0 or more, and less")
+    ids = [clip_id for clip_id in sketches.ids if sketches.status(clip_id) in (Status.DONE, Status.STATIC)]
+    norm_NG = np.sqrt(sketches.read("squares", ids)[:, sample, :, int(masked)])
+    return {
+        clip_id: dict(zip(sketches.groups, norm_G.tolist(), strict=True))
+        for clip_id, norm_G in zip(ids, norm_NG, strict=True)
+        if np.isfinite(norm_G).all()
+    }
+
+
 def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -> RunRecord:
     """Remove everything a run wrote: fields, views, store, record. Exported folders belong to the user and stay.
 
@@ -286,10 +288,14 @@ def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -
 
 
 @contextmanager
-def _step(dataset: Any, run: str, store: str | Path | None) -> Iterator[tuple[RunRecord, RunStore]]:
+def open_step(
+    dataset: Any, run: str, store: str | Path | None, preset: Preset | None = None
+) -> Iterator[tuple[RunRecord, RunStore]]:
     """A run's record and its store, held for writing. The record is saved before a new run's first step and after."""
     new = not has_run(dataset, run)
     record = open_run(dataset, run, store)
+    if new and preset is not None:
+        record.preset = preset
     with RunStore(record.store, write=True) as run_store:
         if new:
             record.groups = [run]
@@ -305,13 +311,18 @@ def _step(dataset: Any, run: str, store: str | Path | None) -> Iterator[tuple[Ru
 
 
 def _motion_settings(
-    record: RunRecord, clip: Any, flow: Any, motion: Any, attribution: AttributionConfig | Changes | None
+    record: RunRecord,
+    clip: Any,
+    flow: Any,
+    motion: Any,
+    attribution: AttributionConfig | Changes | None,
+    preset: Preset | None,
 ) -> MotionSettings:
-    config: AttributionConfig = record.settle("attribution", attribution)
+    config: AttributionConfig = record.settle("attribution", attribution, preset)
     return MotionSettings.build(
         record.settle("clip", clip),
-        record.settle("flow", flow),
-        record.settle("motion", motion),
+        record.settle("flow", flow, preset),
+        record.settle("motion", motion, preset),
         model_card(config.model),
     )
 
@@ -341,13 +352,6 @@ def _write_motion_results(
         save_motion_views(dataset, record)
 
 
-def _hoof_order(store: RunStore, query_ids: list[str], ranking: Ranking) -> list[str]:
-    """The scored clips by mean percentile rank of their flow histograms' similarity with the queries'."""
-    table = store.table("motion")
-    alike_QN = similarity(table.read("hoof", query_ids), table.read("hoof", ranking.ids))
-    return rank_clips(alike_QN.astype(np.float32), ranking.ids, SelectionConfig()).by_rank
-
-
 def similar_motion(dataset: Any, clip_id: str, run: str = "motive") -> dict[str, float]:
     """Clips that move like this one: clip id -> similarity of flow histograms (HOOF) in [0, 1], most alike first.
 
@@ -365,10 +369,11 @@ def similar_motion(dataset: Any, clip_id: str, run: str = "motive") -> dict[str,
 
 
 def _mean_rank(scores_QN: Any) -> Any:
-    """Mean percentile rank of each clip, NaN where it has no score."""
+    """Mean percentile rank of each clip over the queries, NaN where it has no score or there is no query."""
     scored = scored_clips(scores_QN)
     ranks = np.full(scores_QN.shape[1], np.nan)
-    ranks[scored] = percentile_ranks(scores_QN[:, scored]).mean(0)
+    if scored.any():
+        ranks[scored] = percentile_ranks(scores_QN[:, scored]).mean(0)
     return ranks
 
 

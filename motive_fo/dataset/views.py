@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from motive_fo.config import SelectionConfig
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.run_record import RunRecord
 from motive_fo.errors import InputError
-from motive_fo.influence.selection import Ranking, budget_count
+from motive_fo.influence.curation import Selection
+from motive_fo.influence.selection import budget_count
 
-TOP_VOTES, TOP_INFLUENCE, TOP_HOOF, MAJORITY, HARMFUL, STATIC, FAILED, CAMERA_ONLY, MOST_DYNAMIC = (
-    "top by votes",
-    "top by influence",
-    "top by hoof",
-    "majority vote",
-    "harmful",
-    "static",
-    "failed",
-    "camera only",
-    "most dynamic",
-)
+SELECTED: Final = "selection"
+TOP_VOTES: Final = "top by votes"
+TOP_INFLUENCE: Final = "top by influence"
+TOP_HOOF: Final = "top by hoof"
+MAJORITY: Final = "majority vote"
+HARMFUL: Final = "harmful"
+HARMFUL_FOR_MANY: Final = "harmful for many"
+TO_AVOID: Final = "helps what to avoid"
+STATIC: Final = "static"
+FAILED: Final = "failed"
+CAMERA_ONLY: Final = "camera only"
+MOST_DYNAMIC: Final = "most dynamic"
 
 _CAMERA_ONLY_SHARE = 0.9
 _MOST_DYNAMIC_SHARE = 0.1
@@ -53,43 +55,57 @@ def save_motion_views(dataset: Any, record: RunRecord) -> dict[str, int]:
     return {n: c for kind, (view, text) in views.items() for n, c in _save(dataset, record, kind, view, text).items()}
 
 
-def save_selection_views(
-    dataset: Any, record: RunRecord, ranking: Ranking, selection: SelectionConfig
-) -> dict[str, int]:
-    """Views over the fields ``votes``, ``rank`` and ``influence_rank``. Returns their names and sizes."""
+def save_selection_views(dataset: Any, record: RunRecord, made: Selection, config: SelectionConfig) -> dict[str, int]:
+    """Views over the fields that a curation wrote. Returns their names and sizes."""
     field = fiftyone().ViewField
-    run, clips = record.run, len(ranking.ids)
-    kept = budget_count(selection.budget, clips)
-    votes, rank, influence_rank = (field(f"{run}.{name}") for name in ("votes", "rank", "influence_rank"))
-    hoof_rank = field(f"{run}.hoof_rank")
-    placed = rank > 0  # the database takes a missing rank for less than any number
+    run, clips, queries = record.run, len(made.ranking.ids), made.ranking.queries
+    kept = budget_count(config.budget, clips)
+    votes, harm, influence_rank = (field(f"{run}.{name}") for name in ("votes", "harmful_votes", "influence_rank"))
+    least = queries // 2 + 1 if config.harmful_for is None else config.harmful_for
     share = f"{kept} of {clips} scored clips"
+    order = {"votes": "most votes", "mean": "highest mean rank", "max": "highest rank with any query"}[config.by]
+
+    def top(name: str, count: int) -> Any:
+        place = field(f"{run}.{name}")  # the database takes a missing place for less than any number
+        return dataset.match((place > 0) & (place <= count)).sort_by(f"{run}.{name}")
+
     views = {
-        TOP_VOTES: (dataset.match(placed & (rank <= kept)).sort_by(f"{run}.rank"), f"most votes: {share}"),
-        TOP_INFLUENCE: (
-            dataset.match(placed & (influence_rank <= kept)).sort_by(f"{run}.influence_rank"),
-            f"highest motion influence: {share}",
-        ),
+        SELECTED: (top("selected", kept), f"{order}: {len(made.chosen.ids)} of {clips} scored clips"),
+        TOP_VOTES: (top("rank", kept), f"most votes: {share}"),
+        TOP_INFLUENCE: (top("influence_rank", kept), f"highest motion influence: {share}"),
         TOP_HOOF: (
-            dataset.match((hoof_rank > 0) & (hoof_rank <= kept)).sort_by(f"{run}.hoof_rank"),
+            top("hoof_rank", kept),
             f"a baseline without a model, flow histograms like the queries': {share}",
         ),
         MAJORITY: (
-            dataset.match(votes > ranking.queries / 2).sort_by(f"{run}.rank"),
-            f"clips that more than half of the {ranking.queries} queries vote for",
+            dataset.match(votes > queries / 2).sort_by(f"{run}.rank"),
+            f"clips that more than half of the {queries} queries vote for",
         ),
         HARMFUL: (
             dataset.match(influence_rank > clips - kept).sort_by(f"{run}.influence_rank", reverse=True),
             f"lowest motion influence, the worst first: {share}",
         ),
+        HARMFUL_FOR_MANY: (
+            dataset.match(harm >= least).sort_by([(f"{run}.harmful_votes", -1), (f"{run}.influence_rank", -1)]),
+            f"clips that harm at least {least} of {queries} queries",
+        ),
     }
-    return {n: c for kind, (view, text) in views.items() for n, c in _save(dataset, record, kind, view, text).items()}
+    avoided = dataset.exists(f"{run}.avoid_influence")
+    if len(avoided):
+        views[TO_AVOID] = (
+            avoided.sort_by(f"{run}.avoid_influence", reverse=True).limit(kept),
+            f"what helps the queries to avoid most: {share}",
+        )
+    saved = {n: c for kind, (view, text) in views.items() for n, c in _save(dataset, record, kind, view, text).items()}
+    if TO_AVOID not in views and (name := view_name(run, TO_AVOID)) in record.views:
+        dataset.delete_saved_view(name)
+        record.views.remove(name)
+    return saved
 
 
 def selected_view(dataset: Any, record: RunRecord) -> Any:
     """The run's selection. Raises ``InputError`` where the run was not curated."""
-    kind = TOP_VOTES if record.section("selection").by == "votes" else TOP_INFLUENCE
-    name = view_name(record.run, kind)
+    name = view_name(record.run, SELECTED)
     if not dataset.has_saved_view(name):
         raise InputError(f"run {record.run!r} has no selection yet: curate it first (motive curate)")
     return dataset.load_saved_view(name)

@@ -12,7 +12,7 @@ Shapes: F latent frames, h w latent cells.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -82,4 +82,16 @@ class VideoModel(Protocol):
 
     def arrange_mask(self, mask_Fhw: torch.Tensor) -> torch.Tensor:
         """The mask in a shape that broadcasts against the prediction (BCFhw, BFChw, packed tokens, ...)."""
+        ...
+
+
+@runtime_checkable
+class VideoGenerator(Protocol):
+    """A model that can also make clips: for queries of its own."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    def sample(self, caption: str, *, seed: int = 0) -> npt.NDArray[np.uint8]:
+        """A clip of the card's default specification, uint8 RGB (T, H, W, 3). The same seed gives the same clip."""
         ...

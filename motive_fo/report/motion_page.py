@@ -3,47 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import numpy.typing as npt
 
-from motive_fo.motion.picture import filmstrip, flow_colours, heat, jpeg
-from motive_fo.report.page import histogram, page, picture, table
+from motive_fo.motion.picture import flow_colours, heat
+from motive_fo.report.page import render
+from motive_fo.report.plot import Plot
+from motive_fo.report.strip import ShownClip, Strip, strip
 
 
-@dataclass(frozen=True)
-class ShownClip:
-    """A clip that is shown with pictures.
-
-    Attributes:
-        id, caption: as in the dataset; both are escaped.
-        facts: what is said of it, such as "mean 0.31 px".
-        frames_THW3, flow_THW2, mask_Fhw: what is drawn.
-    """
-
-    id: str
-    caption: str
-    facts: str
-    frames_THW3: npt.NDArray[np.uint8]
-    flow_THW2: npt.NDArray[np.float32]
-    mask_Fhw: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """A histogram: title, unit, one value per clip."""
-
-    title: str
-    unit: str
-    values: Sequence[float]
+def motion_strips(
+    clip_id: str,
+    frames_THW3: npt.NDArray[np.uint8],
+    flow_THW2: npt.NDArray[np.float32],
+    mask_Fhw: npt.NDArray[np.float32],
+) -> tuple[Strip, ...]:
+    """Frames, flow and mask of a clip, one strip each."""
+    return (
+        strip(frames_THW3, f"frames of {clip_id}"),
+        strip(flow_colours(flow_THW2), f"flow of {clip_id}: colour is direction"),
+        strip(heat(mask_Fhw, 1.0), f"motion mask of {clip_id} on the latent grid"),
+    )
 
 
 def motion_page(
     title: str,
     facts: Sequence[tuple[str, object]],
-    distributions: Sequence[Distribution],
+    distributions: Sequence[Plot],
     groups: Sequence[tuple[str, str, Sequence[ShownClip]]],
 ) -> str:
     """The whole page as HTML.
@@ -52,19 +39,4 @@ def motion_page(
         facts: rows of the table at the top.
         groups: (heading, explanation, clips) of each kind, in order.
     """
-    plots = "".join(histogram(d.title, d.unit, d.values) for d in distributions)
-    parts = [table(facts), f'<h2>Distributions</h2><div class="plots">{plots}</div>']
-    for heading, explanation, clips in groups:
-        parts.append(f'<h2>{escape(heading)}</h2><p class="note">{escape(explanation)}</p>')
-        parts += [_clip(clip) for clip in clips] or ['<p class="note">none</p>']
-    return page(title, "\n".join(parts))
-
-
-def _clip(clip: ShownClip) -> str:
-    strips = (
-        (clip.frames_THW3, "frames"),
-        (flow_colours(clip.flow_THW2), "flow: colour is direction"),
-        (heat(clip.mask_Fhw, 1.0), "motion mask on the latent grid"),
-    )
-    images = "".join(picture(jpeg(filmstrip(frames)), f"{what} of {clip.id}") for frames, what in strips)
-    return f'<div class="clip"><b>{escape(clip.id)}</b> {escape(clip.facts)}<br>{escape(clip.caption)}{images}</div>'
+    return render("motion.html", title=title, facts=facts, distributions=distributions, groups=groups)

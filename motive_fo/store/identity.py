@@ -14,7 +14,7 @@ from typing import Any
 
 from motive_fo.errors import StoreMismatchError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Identity = Mapping[str, Any]
 

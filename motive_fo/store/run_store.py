@@ -1,11 +1,11 @@
-"""The store of one run: a Zarr group with a table of motion, one of training sketches, one of query sketches, and the
+"""The store of one run: a Zarr group with a table of motion, the sketches of training clips and of queries, and the
 scores.
 
 ::
 
     <run>.zarr/          attributes: format "motive-fo", version
       motion/            one row per clip: statistics, curve, mask on the latent grid
-      train/  query/     one row per clip: sketches, gradient norms, losses
+      train/  query/     for each timestep and noise one table, one row per clip: sketches, gradient norms, losses
       influence/         the last scoring: cosines (Q, N) of queries and training clips, with their ids
     <run>.zarr.lock      held while somebody writes
 
@@ -30,6 +30,7 @@ from zarr.errors import GroupNotFoundError
 
 from motive_fo.errors import StoreError, StoreMismatchError
 from motive_fo.store.identity import FORMAT_VERSION, Identity
+from motive_fo.store.sketches import Sample, SketchTables
 from motive_fo.store.table import Column, Table
 
 Role = Literal["train", "query"]
@@ -80,8 +81,19 @@ class RunStore:
             raise StoreError(f"the run has no table '{name}' yet")
         return Table(self._root, name, columns, identity)
 
+    def sketches(
+        self,
+        role: Role,
+        samples: Sequence[Sample] | None = None,
+        columns: Mapping[str, Column] | None = None,
+        identity: Identity | None = None,
+        groups: Sequence[str] = (),
+    ) -> SketchTables:
+        """The sketches of a role: with ``columns`` for writing, without for reading. See ``SketchTables``."""
+        return SketchTables(self._root, role, samples, columns, identity, groups)
+
     def has_table(self, name: str) -> bool:
-        """Whether the table was ever begun."""
+        """Whether the table, or the sketches of the role, were ever begun."""
         return name in self._root
 
     def write_scores(
@@ -161,6 +173,9 @@ def delete_store(path: str | Path) -> None:
     if not path.exists():
         path.with_name(path.name + ".lock").unlink(missing_ok=True)
         return
-    with RunStore(path, write=True):
+    try:
+        with RunStore(path, write=True):
+            shutil.rmtree(path)
+    except StoreMismatchError:  # of another format version: ours all the same
         shutil.rmtree(path)
-        path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)

@@ -47,3 +47,10 @@ def test_gaussians_have_normal_moments():
     assert abs(float(drawn.mean())) < 4 / n**0.5
     assert abs(float(drawn.square().mean()) - 1) < 6 / n**0.5
     assert abs(float((drawn**4).mean()) - 3) < 0.1
+
+
+def test_signs_are_the_bits_of_the_words_lowest_first():
+    key = counter.derive_key("bits")
+    words = counter.words(key, 0, 2, 3, 8, CPU)
+    expected = [[1 - 2 * ((int(words[r, c // 32]) >> (c % 32)) & 1) for c in range(256)] for r in range(3)]
+    assert counter.signs(key, 0, 2, 3, 256, CPU).tolist() == expected

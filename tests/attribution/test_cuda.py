@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from motive_fo.attribution import counter, hadamard
-from motive_fo.attribution.projection import FastfoodProjection
+from motive_fo.attribution.projection import FastfoodProjection, SRHTProjection
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -29,3 +29,11 @@ def test_the_sketch_is_the_same_up_to_rounding():
 def test_the_compiled_kernel_agrees_with_torch():
     x = torch.randn(16, 4096, device=CUDA)
     torch.testing.assert_close(hadamard.transform(x), hadamard.transform_reference(x), rtol=1e-4, atol=1e-2)
+
+
+def test_the_srht_sketch_is_the_same_up_to_rounding():
+    gradient = torch.randn(100_000)
+    projection = SRHTProjection()
+    here = projection.combine({"w": projection.project("w", gradient)})
+    there = projection.combine({"w": projection.project("w", gradient.cuda())})
+    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-3)

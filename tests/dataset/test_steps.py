@@ -231,7 +231,7 @@ def test_wrong_use_names_the_way_out_and_leaves_no_trace(dataset, call, problem)
 
 def test_steps_out_of_order_say_which_step_is_missing(dataset, tmp_path):
     motive_fo.compute_motion(dataset)
-    with pytest.raises(StoreError, match="no table 'train'"):
+    with pytest.raises(StoreError, match="no gradients of train clips yet"):
         motive_fo.score_influence(dataset)
     with pytest.raises(StoreError, match="no influence yet"):
         motive_fo.curate(dataset)

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from motive_fo.config import SelectionConfig
 from motive_fo.influence.cosine import cosine_scores
+from motive_fo.influence.curation import Candidates, select
 from motive_fo.influence.selection import budget_count, majority_votes, percentile_ranks, rank_clips
 
 SCORES = hnp.arrays(
@@ -59,29 +60,29 @@ def test_percentile_ranks_are_counted_as_by_hand(scores):
 
 @given(SCORES, SHARES)
 def test_the_same_scores_in_any_order_give_the_same_lists(scores, share):
-    config = SelectionConfig(budget=share)
     ids = _ids(scores.shape[1])
-    one = rank_clips(scores, ids, config)
+    avoid = np.arange(len(scores)) % 3 == 2
+    one = rank_clips(scores, ids, share, avoid)
     order = np.random.default_rng(0).permutation(len(ids))
-    other = rank_clips(scores[:, order], [ids[i] for i in order], config)
+    other = rank_clips(scores[:, order], [ids[i] for i in order], share, avoid)
     assert one.by_votes == other.by_votes
-    assert one.by_rank == other.by_rank
-    assert one.top(config) == other.top(config)
+    assert one.by_mean == other.by_mean
+    assert one.by_max == other.by_max
 
 
 @given(hnp.arrays(np.float32, (1, 40), elements=st.floats(-1, 1, width=32), unique=True), SHARES)
 def test_the_vote_of_one_query_is_its_top_k(scores, share):
-    config = SelectionConfig(budget=share)
     ids = _ids(40)
     best = sorted(ids, key=lambda i: -scores[0, ids.index(i)])[: budget_count(share, 40)]
-    ranking = rank_clips(scores, ids, config)
-    assert ranking.top(config) == best
+    ranking = rank_clips(scores, ids, share)
+    for by in ("votes", "mean", "max"):
+        assert ranking.order(by)[: len(best)] == best
     assert {i for i, v in zip(ids, ranking.votes, strict=True) if v} == set(best)
 
 
 def test_ties_go_by_rank_then_influence_then_id():
     scores = np.asarray([[0.9, 0.9, 0.1, 0.1, 0.5, 0.0], [0.1, 0.1, 0.9, 0.9, 0.5, 0.0]], np.float32)
-    ranking = rank_clips(scores, ["d", "c", "b", "a", "e", "f"], SelectionConfig(budget=1 / 3))
+    ranking = rank_clips(scores, ["d", "c", "b", "a", "e", "f"], 1 / 3)
     assert list(ranking.votes) == [1, 1, 1, 1, 0, 0]
     assert ranking.by_votes == ["a", "b", "c", "d", "e", "f"]
 
@@ -89,38 +90,69 @@ def test_ties_go_by_rank_then_influence_then_id():
 def test_clips_without_a_score_are_never_counted():
     scores = np.asarray([[np.nan, 0.9, 0.1, np.nan, 0.5] * 6], np.float32)
     ids = _ids(30)
-    ranking = rank_clips(scores, ids, SelectionConfig(budget=0.1))
+    ranking = rank_clips(scores, ids, 0.1)
     assert len(ranking.ids) == 18
-    assert len(ranking.top(SelectionConfig(budget=0.1))) == math.ceil(1.8)
+    made = select(Candidates(scores, ids, ["q"], np.asarray([False])), SelectionConfig(budget=0.1))
+    assert len(made.chosen.ids) == math.ceil(1.8)
     assert not set(ranking.by_votes) & {ids[i] for i in range(30) if i % 5 in (0, 3)}
 
 
 def test_bottom_is_the_other_end():
     scores = np.linspace(-1, 1, 20, dtype=np.float32)[None]
-    ranking = rank_clips(scores, _ids(20), SelectionConfig(budget=0.1))
-    assert ranking.bottom(SelectionConfig(budget=0.1)) == ["clip000", "clip001"]
-    assert ranking.top(SelectionConfig(budget=0.1)) == ["clip019", "clip018"]
+    ranking = rank_clips(scores, _ids(20), 0.1)
+    assert ranking.bottom(0.1) == ["clip000", "clip001"]
+    assert ranking.by_mean[:2] == ["clip019", "clip018"]
+    assert ranking.harmful(1) == ["clip000", "clip001"]
 
 
 def test_majority_means_more_than_half():
     scores = np.asarray([[1, 0, 0.5], [1, 0, 0.5], [0, 1, 0.5], [0, 1, 0.5]], np.float32)
-    ranking = rank_clips(scores, ["a", "b", "c"], SelectionConfig(budget=0.3))
+    ranking = rank_clips(scores, ["a", "b", "c"], 0.3)
     assert ranking.majority() == []  # two of four is no majority
-    assert rank_clips(scores[:3], ["a", "b", "c"], SelectionConfig(budget=0.3)).majority() == ["a"]
+    assert rank_clips(scores[:3], ["a", "b", "c"], 0.3).majority() == ["a"]
 
 
 def test_the_vote_share_is_apart_from_the_budget():
     scores = np.linspace(0, 1, 10, dtype=np.float32)[None]
-    config = SelectionConfig(budget=0.1, vote_share=0.5)
-    ranking = rank_clips(scores, _ids(10), config)
-    assert ranking.votes.sum() == 5
-    assert len(ranking.top(config)) == 1
+    candidates = Candidates(scores, _ids(10), ["q"], np.asarray([False]))
+    made = select(candidates, SelectionConfig(budget=0.1, vote_share=0.5))
+    assert made.ranking.votes.sum() == 5
+    assert len(made.chosen.ids) == 1
+
+
+@given(SCORES, SHARES)
+def test_a_query_to_avoid_is_the_opposite_of_one_to_follow(scores, share):
+    ids = _ids(scores.shape[1])
+    follow = rank_clips(scores, ids, share)
+    avoid = rank_clips(scores, ids, share, np.ones(len(scores), np.bool_))
+    assert np.array_equal(avoid.votes, -follow.votes)
+    assert avoid.rank == pytest.approx(100 - follow.rank)
+    assert np.array_equal(avoid.harm, majority_votes(scores, share))
+    assert avoid.influence == pytest.approx(-follow.influence)
+
+
+def test_what_a_bad_generation_learned_from_goes_last():
+    scores = np.asarray([[0.9, 0.8, 0.1, 0.0], [0.9, 0.0, 0.1, 0.2]], np.float32)
+    ids = ["causes it", "b", "c", "d"]
+    assert rank_clips(scores[:1], ids, 0.25).by_votes[0] == "causes it"
+    made = rank_clips(scores, ids, 0.25, np.asarray([False, True]))
+    assert dict(zip(ids, made.votes, strict=True)) == {"causes it": 0, "b": 0, "c": 0, "d": 0}
+    assert made.by_mean[0] == "b"
+    assert made.harmful(1)[-1] == "causes it" or made.harmful(1)[0] == "causes it"
+    assert set(made.harmful(1)) == {"causes it", "d"}
+    assert made.harmful(2) == []
+
+
+def test_the_highest_rank_with_any_query_finds_specialists():
+    scores = np.asarray([[0.9, 0.5, 0.6, 0.1], [0.0, 0.5, 0.6, 0.9]], np.float32)
+    ranking = rank_clips(scores, ["one", "b", "c", "other"], 0.25)
+    assert ranking.by_mean[0] == "c"
+    assert set(ranking.by_max[:2]) == {"one", "other"}
 
 
 def test_no_clip_with_a_score_gives_empty_lists():
-    ranking = rank_clips(np.full((2, 3), np.nan, np.float32), ["a", "b", "c"], SelectionConfig())
-    assert ranking.by_votes == []
-    assert ranking.top(SelectionConfig()) == []
+    ranking = rank_clips(np.full((2, 3), np.nan, np.float32), ["a", "b", "c"], 0.1)
+    assert ranking.by_votes == ranking.by_mean == ranking.by_max == ranking.harmful(1) == []
 
 
 def test_cosines_are_the_definition_and_mean_over_samples():

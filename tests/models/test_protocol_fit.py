@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from motive_fo.attribution.gradients import MASKED, UNMASKED, clip_sketches, streaming
+from motive_fo.attribution.gradients import MASKED, UNMASKED, clip_sketch, streaming
 from motive_fo.attribution.projection import FastfoodProjection
 from motive_fo.clips.spec import ClipSpec, FrameRule
 from motive_fo.models.base import Noised, VideoModel
@@ -126,15 +126,15 @@ def test_the_gradient_step_needs_nothing_else(models, name):
     assert tuple(x0.shape) == model.latent_shape(model.card.default_clip)
     mask = np.random.default_rng(0).random(grid).astype(np.float32)
     with streaming(model.network, FastfoodProjection()) as backward:
-        ones = clip_sketches(model, backward, x0, condition, np.ones(grid, np.float32), (750.748,), (0,))
-        weighted = clip_sketches(model, backward, x0, condition, mask, (750.748,), (0,))
-    np.testing.assert_allclose(ones.sketch_S2D[0, MASKED], ones.sketch_S2D[0, UNMASKED], rtol=1e-4, atol=1e-7)
-    assert not np.allclose(weighted.sketch_S2D[0, MASKED], weighted.sketch_S2D[0, UNMASKED], rtol=1e-2)
+        ones = clip_sketch(model, backward, x0, condition, np.ones(grid, np.float32), 750.748, 0)
+        weighted = clip_sketch(model, backward, x0, condition, mask, 750.748, 0)
+    np.testing.assert_allclose(ones.sketch_2D[MASKED], ones.sketch_2D[UNMASKED], rtol=1e-4, atol=1e-7)
+    assert not np.allclose(weighted.sketch_2D[MASKED], weighted.sketch_2D[UNMASKED], rtol=1e-2)
     # the mask lies on the right axes: a mask of one latent frame costs that frame's share of the loss
     total = 0.0
     with streaming(model.network, FastfoodProjection()) as backward:
         for f in range(grid[0]):
             one = np.zeros(grid, np.float32)
             one[f] = 1
-            total += clip_sketches(model, backward, x0, condition, one, (750.748,), (0,)).loss_S2[0, MASKED]
-    assert total == pytest.approx(weighted.loss_S2[0, UNMASKED], rel=1e-4)
+            total += clip_sketch(model, backward, x0, condition, one, 750.748, 0).loss_2[MASKED]
+    assert total == pytest.approx(weighted.loss_2[UNMASKED], rel=1e-4)

@@ -23,10 +23,12 @@ from motive_fo.pipeline.scoring import score
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status
 
+NAME = "t750.748-n0"
+
 
 def _run(path, records, settings, role="train", **more):
     with RunStore(path, write=True) as store:
-        return compute_sketch_table(records, store, settings, role, **more), store.table(role)
+        return compute_sketch_table(records, store, settings, role, **more), store.sketches(role)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,14 @@ def whole(tmp_path_factory, records, settings):
 
 
 def test_every_clip_is_sketched_static_or_coded(whole, corpus, records):
-    table = RunStore(whole).table("train")
+    table = RunStore(whole).sketches("train")
     for record in records["train"]:
         sketch = table.read("sketch", [record.id])[0]
         norm, loss = table.read("norm", [record.id])[0], table.read("loss", [record.id])[0]
         status = table.status(record.id)
+        squares = table.read("squares", [record.id])[0]
         assert sketch.shape == (1, 2, 512)
+        assert squares.shape == (1, len(table.groups), 2)
         if record.path in corpus.damaged:
             assert status == Status.FAILED
             assert np.isnan(sketch).all()
@@ -54,6 +58,7 @@ def test_every_clip_is_sketched_static_or_coded(whole, corpus, records):
             assert status == (Status.DONE if moving else Status.STATIC)
             assert np.isfinite(sketch[0, UNMASKED]).all()
             assert np.isfinite(sketch[0, MASKED]).all() == moving
+            np.testing.assert_allclose(squares[0, :, UNMASKED].sum(), norm[0, UNMASKED] ** 2)
             assert norm[0, UNMASKED] > 0
             assert loss[0, UNMASKED] > 0
             # an unbiased map keeps the norm to within its spread
@@ -70,9 +75,9 @@ def test_a_sketch_is_the_same_alone_and_in_any_order(whole, tmp_path, records, s
     else:
         random.Random(1).shuffle(chosen)
     _, table = _run(tmp_path / "r.zarr", chosen, settings)
-    expected = RunStore(whole).table("train")
+    expected = RunStore(whole).sketches("train")
     ids = [record.id for record in chosen]
-    for column in ("sketch", "norm", "loss"):
+    for column in ("sketch", "norm", "loss", "squares"):
         assert np.array_equal(table.read(column, ids), expected.read(column, ids), equal_nan=True)
     assert table.read("code", ids).tolist() == expected.read("code", ids).tolist()
 
@@ -80,17 +85,17 @@ def test_a_sketch_is_the_same_alone_and_in_any_order(whole, tmp_path, records, s
 def test_new_clips_and_queries_touch_nothing_that_is_there(whole, tmp_path, records, settings, monkeypatch):
     path = tmp_path / "r.zarr"
     _run(path, records["train"][:5], settings)
-    before = {p: p.read_bytes() for p in (path / "train" / "sketch").rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() for p in (path / "train" / NAME / "sketch").rglob("*") if p.is_file()}
     _run(path, records["query"], settings, "query")
     assert {p: p.read_bytes() for p in before} == before
     calls = []
-    real = gradients_module.clip_sketches
-    monkeypatch.setattr(gradients_module, "clip_sketches", lambda *a: calls.append(1) or real(*a))
+    real = gradients_module.clip_sketch
+    monkeypatch.setattr(gradients_module, "clip_sketch", lambda *a: calls.append(1) or real(*a))
     report, table = _run(path, records["train"], settings)
     assert report.computed == len(records["train"]) - 5
     assert len(calls) == 2  # one more that moves, one static; the damaged ones never get that far
     ids = [record.id for record in records["train"]]
-    expected = RunStore(whole).table("train").read("sketch", ids)
+    expected = RunStore(whole).sketches("train").read("sketch", ids)
     assert np.array_equal(table.read("sketch", ids), expected, equal_nan=True)
 
 
@@ -162,20 +167,21 @@ def test_a_model_that_raises_is_recorded_on_the_clip(tmp_path, records, settings
     assert table.read("message", [records["train"][0].id])[0] == "ValueError: no such word"
 
 
-def test_other_weights_timesteps_or_maps_are_refused(whole, tmp_path, records, settings, motion_settings):
+def test_other_weights_filters_or_maps_are_refused(whole, tmp_path, records, settings, motion_settings):
     path = tmp_path / "r.zarr"
     shutil.copytree(whole, path)
     other_model = dataclasses.replace(settings, model=TinyModel.random(2))
     with pytest.raises(StoreMismatchError, match="model"):
         _run(path, records["train"], other_model)
     for changed, field in (
-        ({"timesteps": (500.0,)}, "timesteps"),
         ({"seed": 7}, "projection.seed"),
-        ({"noises": (3,)}, "noises"),
+        ({"exclude": ("*.bias",)}, "parameters.exclude"),
+        ({"timesteps": (500.0,), "projection": "fastfood"}, "projection.map"),  # another timestep does not hide it
     ):
         other = GradientSettings.build(motion_settings, AttributionConfig(**changed), settings.model)
         with pytest.raises(StoreMismatchError, match=field):
             _run(path, records["train"], other)
+    assert [str(sample) for sample in RunStore(path).sketches("train").stored] == ["timestep 750.748, noise 0"]
 
 
 def test_randomised_weights_change_the_ranking(whole, tmp_path, records, motion_settings):
@@ -255,7 +261,7 @@ from motive_fo.store import table
 from motive_fo.store.run_store import RunStore
 table.FLUSH_SECONDS = 0.0  # a row is written as soon as it is there: more moments to be killed in
 motion = MotionSettings.build(ClipConfig(), FlowConfig(), MotionConfig(), CARD)
-settings = GradientSettings.build(motion, AttributionConfig(), TinyModel.random(1))
+settings = GradientSettings.build(motion, AttributionConfig(noises=(0, 1)), TinyModel.random(1))
 files = [Path(p) for p in sys.argv[2:]]
 records = [ClipRecord(f"train/{p.name}", p, f"caption of {p.stem}") for p in files]
 print("ready", flush=True)
@@ -268,7 +274,9 @@ print("finished", flush=True)
 def _arrays(path):
     group = zarr.open_group(path, mode="r")
     return {
-        f"{name}/{key}": np.asarray(array[:]) for name in ("motion", "train") for key, array in group[name].arrays()
+        f"{name}/{key}": np.asarray(array[:])
+        for name in ("motion", *(f"train/{sample}" for sample in group["train"].group_keys()))
+        for key, array in group[name].arrays()
     }
 
 
@@ -297,6 +305,7 @@ def test_killed_at_arbitrary_moments_then_resumed_equals_undisturbed(tmp_path, c
             break
     subprocess.run([*command, str(path), *files], check=True, stdout=subprocess.DEVNULL)
     assert kills >= 4
+    assert sum(name.endswith("/sketch") for name in _arrays(path)) == 2
     whole, killed = _arrays(tmp_path / "whole.zarr"), _arrays(path)
     assert whole.keys() == killed.keys()
     for name in whole:

@@ -93,7 +93,7 @@ def test_the_operators_do_what_the_functions_do(dataset, tmp_path):
 
 def test_a_run_begun_with_other_settings_goes_on_from_a_form_left_alone(dataset):
     motive_fo.compute_motion(dataset, "slow", clip={"fps": 8, "frames": 5})
-    defaults = {"start": 0, "crop": "center", "decoder": "auto", "static_floor": 0.1, "model": "tiny"}
+    defaults = {"start": 0, "crop": "center", "decoder": "auto", "static_floor": 0.05, "model": "tiny"}
     assert _execute("compute_motion", dataset, {"run": "slow", **defaults}).error is None
     with pytest.raises(Exception, match=r"clip\.frames: stored 5, asked for 9"):
         _execute("compute_motion", dataset, {"run": "slow", "frames": 9})

@@ -45,7 +45,7 @@ def test_a_folder_of_other_files_is_never_made_a_store_or_deleted(tmp_path):
 
 def test_another_format_version_is_refused(tmp_path):
     zarr.open_group(tmp_path / "new.zarr", mode="w", attributes={"format": "motive-fo", "version": 99})
-    with pytest.raises(StoreMismatchError, match="format version 99, this motive writes 1"):
+    with pytest.raises(StoreMismatchError, match="format version 99, this motive writes 2"):
         RunStore(tmp_path / "new.zarr")
 
 
@@ -91,6 +91,15 @@ def test_deleting_leaves_nothing(tmp_path):
     delete_store(tmp_path / "run.zarr")
     assert list(tmp_path.iterdir()) == []
     delete_store(tmp_path / "run.zarr")  # already gone
+
+
+def test_a_store_of_another_version_can_be_deleted(tmp_path):
+    """Its error says so."""
+    zarr.open_group(tmp_path / "old.zarr", mode="w", attributes={"format": "motive-fo", "version": 1})
+    with pytest.raises(StoreMismatchError, match="or delete the run"):
+        RunStore(tmp_path / "old.zarr", write=True)
+    delete_store(tmp_path / "old.zarr")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_place_is_one_sentence(tmp_path):

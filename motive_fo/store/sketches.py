@@ -1,0 +1,158 @@
+"""The sketches of one role (``train`` or ``query``): a table for each timestep and noise, read together.
+
+On disk, a group with the attributes ``identity`` (settings that all its sketches share), ``parameter_groups`` (names of
+the groups whose squared norms are stored), ``samples`` (timesteps and noises of the last gradient step) and one table
+for each sample, ``t750.748-n0``, whose rows are done or not done by themselves. So a timestep or noise that is added
+later is a table that is added, and one that is no longer asked for stays and can still be scored with.
+
+A sample is one draw of the diffusion objective: a timestep and the seed of a noise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from motive_fo.errors import StoreError
+from motive_fo.store.identity import Identity, require_equal
+from motive_fo.store.table import Column, Status, Table
+
+_NAME: Final = re.compile(r"t(.+)-n(\d+)")
+_WORST_FIRST: Final = (Status.PENDING, Status.FAILED, Status.STATIC, Status.DONE)
+
+
+class Sample(NamedTuple):
+    """One draw of the objective: a position in the noise schedule (0 to 1000) and the seed of a noise."""
+
+    timestep: float
+    noise: int
+
+    def __str__(self) -> str:
+        return f"timestep {self.timestep:g}, noise {self.noise}"
+
+    @property
+    def table(self) -> str:
+        """Name of its table."""
+        return f"t{float(self.timestep)!r}-n{self.noise}"
+
+
+def samples_of(timesteps: Iterable[float], noises: Iterable[int]) -> list[Sample]:
+    """Every timestep with every noise, each once, in the order given."""
+    seeds = list(noises)
+    return list(dict.fromkeys(Sample(float(t), int(n)) for t in timesteps for n in seeds))
+
+
+class SketchTables:
+    """The tables of some samples of one role, in the samples' order. Opened through ``RunStore.sketches``.
+
+    Args:
+        samples: which ones; those of the last gradient step where open.
+        columns, identity, groups: for writing: columns of each table, settings all sketches share, and the names of
+            the parameter groups.
+
+    Raises:
+        StoreError: there are no sketches, or not of these samples.
+        StoreMismatchError: a field of the identity differs (writing).
+    """
+
+    def __init__(
+        self,
+        parent: zarr.Group,
+        role: str,
+        samples: Sequence[Sample] | None = None,
+        columns: Mapping[str, Column] | None = None,
+        identity: Identity | None = None,
+        groups: Sequence[str] = (),
+    ) -> None:
+        self.role = role
+        if columns is None:
+            if role not in parent:
+                raise StoreError(f"the run has no gradients of {role} clips yet: run the gradient step first")
+            self._group = cast(zarr.Group, parent[role])
+        else:
+            self._group = parent.require_group(role)
+            self._claim(identity or {}, samples or (), groups)
+        self.samples = list(samples) if samples is not None else self._samples_in_use()
+        if columns is None:
+            missing = [sample for sample in self.samples if sample not in self.stored]
+            if missing or not self.samples:
+                there = "; ".join(str(sample) for sample in self.stored) or "none"
+                asked = "; ".join(str(sample) for sample in missing) or "any"
+                raise StoreError(
+                    f"the run has no gradients of {role} clips at {asked}; it has: {there}. "
+                    "Run the gradient step with them, or choose among these"
+                )
+        # each checks its own identity, the sample included
+        self.tables = {
+            sample: Table(
+                self._group,
+                sample.table,
+                columns,
+                None if columns is None else {**(identity or {}), "timestep": sample.timestep, "noise": sample.noise},
+            )
+            for sample in self.samples
+        }
+
+    def _claim(self, identity: Identity, samples: Sequence[Sample], groups: Sequence[str]) -> None:
+        known = cast(dict[str, Any], self._group.attrs.asdict())
+        if known.get("identity"):
+            require_equal(known["identity"], identity, f"the sketches of {self.role} clips of this run")
+        wanted = {"identity": identity, "parameter_groups": list(groups), "samples": [list(each) for each in samples]}
+        wanted = json.loads(json.dumps(wanted))
+        if any(known.get(key) != value for key, value in wanted.items()):
+            self._group.attrs.update(wanted)
+
+    def _samples_in_use(self) -> list[Sample]:
+        return [Sample(float(t), int(n)) for t, n in cast(list[Any], self._group.attrs.asdict().get("samples", []))]
+
+    @property
+    def stored(self) -> list[Sample]:
+        """Every sample that has a table, of whatever settings, in order of timestep and noise."""
+        found = (_NAME.fullmatch(name) for name in self._group.group_keys())
+        return sorted(Sample(float(match[1]), int(match[2])) for match in found if match)
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the parameter groups, in the order of the column ``squares``."""
+        return [str(name) for name in cast(list[Any], self._group.attrs.asdict().get("parameter_groups", []))]
+
+    @property
+    def ids(self) -> list[str]:
+        """Clips that have a row in every table, in the order they came."""
+        return [clip_id for clip_id in next(iter(self.tables.values())).ids if clip_id in self]
+
+    def __contains__(self, clip_id: str) -> bool:
+        return all(clip_id in table for table in self.tables.values())
+
+    def status(self, clip_id: str) -> Status:
+        """The clip's state over all samples: PENDING where one is missing, else FAILED where one failed, and so on."""
+        states = {table.status(clip_id) for table in self.tables.values()}
+        return next(status for status in _WORST_FIRST if status in states)
+
+    def read(self, column: str, ids: Sequence[str]) -> npt.NDArray[Any]:
+        """One column of the clips, all of which must be in every table.
+
+        Returns:
+            numbers: (N, S, ...), S samples; text (code, message, ...): (N,) as ``object``, of the sample that decides
+            the clip's state.
+        """
+        parts = [table.read(column, ids) for table in self.tables.values()]
+        if parts[0].dtype != object:
+            return np.stack(parts, axis=1)
+        deciding = [self._deciding(clip_id) for clip_id in ids]
+        return np.asarray([parts[s][n] for n, s in enumerate(deciding)], dtype=object)
+
+    def _deciding(self, clip_id: str) -> int:
+        status = self.status(clip_id)
+        return next(s for s, table in enumerate(self.tables.values()) if table.status(clip_id) == status)
+
+    def flush(self) -> None:
+        """Write what waits in memory."""
+        for table in self.tables.values():
+            table.flush()
