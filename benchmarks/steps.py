@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.record import goal, write
-from motive_fo.attribution.projection import FastfoodProjection
+from motive_fo.attribution.projection import SRHTProjection
 from motive_fo.clips.decode import decode
 from motive_fo.clips.probe import probe
 from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, InfluenceConfig, MotionConfig
@@ -26,8 +27,8 @@ from motive_fo.store.run_store import RunStore
 from motive_fo.synthetic.corpus import write_corpus
 
 
-class TimedFastfood(FastfoodProjection):
-    """Adds up the time spent projecting."""
+class TimedProjection(SRHTProjection):
+    """The default map; adds up the time spent projecting."""
 
     seconds = 0.0
 
@@ -64,9 +65,12 @@ def main() -> None:
         for record in train:
             decode(record.path, motion.spec)
         row("decode alone", clips, time.perf_counter() - start, "17 of 48 frames, to 64x64")
-        projection = TimedFastfood()
+        projection = TimedProjection()
         model = load_model("tiny", "cpu")
-        settings = GradientSettings(motion, AttributionConfig(), model, projection)
+        default = GradientSettings.build(motion, AttributionConfig(), model)
+        if projection.identity() != default.projection.identity():
+            raise SystemExit("the default map is another one now: time that")
+        settings = replace(default, projection=projection)
         with RunStore(folder / "run.zarr", write=True) as store:
             report = compute_motion_table(train, store, motion)
             row("motion step", clips, report.seconds["total"], "decode, DIS, camera, statistics, mask, store")

@@ -16,13 +16,13 @@ preset_option = click.option("--preset", type=click.Choice(get_args(Preset)), he
 
 
 def listed(kind: type) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]:
-    """A callback that reads values separated by commas."""
+    """A callback that reads values separated by commas; an empty text is an empty list."""
 
     def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
         if value is None:
             return None
         try:
-            return tuple(kind(part) for part in value.split(","))
+            return tuple(kind(part) for part in value.split(",") if part)
         except ValueError:
             raise click.BadParameter(f"{value!r} is not a list of numbers separated by commas", ctx, param) from None
 

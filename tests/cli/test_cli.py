@@ -214,3 +214,11 @@ def test_motion_page_and_pictures(database, corpus, tmp_path):
     assert "names no clips" in _invoke("motion", "show", name, "nothing", tmp_path / "p", code=2).stderr
     damaged = next(iter(corpus.damaged))
     assert _invoke("motion", "show", name, damaged, tmp_path / "p", code=2).stderr.startswith("Error: train/")
+
+
+def test_an_empty_list_is_a_setting_too():
+    from motive_fo_cli.options import listed
+
+    assert listed(str)(None, None, "") == ()
+    assert listed(str)(None, None, "a,b") == ("a", "b")
+    assert listed(float)(None, None, None) is None
