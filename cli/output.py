@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from motive_fo.progress import duration
+
 if TYPE_CHECKING:
     from motive_fo.dataset.curation import CurateReport
     from motive_fo.dataset.estimate import Estimate
@@ -200,14 +202,7 @@ def _estimated_time(estimated: Estimate) -> str:
         sources.append(f"{len(estimated.measured)} of the clips, computed just now: {low:.2f} to {high:.2f} s each")
     sources += [f"earlier {step}: {rate:.2f} s each" for step, rate in estimated.earlier.items()]
     low, high = estimated.seconds
-    return f"{_duration(low)} to {_duration(high)} for {todo} clips ({'; '.join(sources)})"
-
-
-def _duration(seconds: float) -> str:
-    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.1f} days"
+    return f"{duration(low)} to {duration(high)} for {todo} clips ({'; '.join(sources)})"
 
 
 def run_lines(report: RunReport) -> list[str]:

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
         SelectionConfig,
     )
     from motive_fo.dataset.curation import curate, what_if
+    from motive_fo.dataset.embeddings import map_sketches, similar_gradients
     from motive_fo.dataset.estimate import estimate
     from motive_fo.dataset.imports import import_clips
+    from motive_fo.dataset.jobs import cancel_job, list_jobs, start_job
     from motive_fo.dataset.motion_report import show_motion, write_motion_page
+    from motive_fo.dataset.overlays import delete_overlays, write_overlays
     from motive_fo.dataset.queries import add_queries, group_queries, list_queries, mark_queries, remove_queries
     from motive_fo.dataset.run_report import write_report
     from motive_fo.dataset.score_table import write_scores
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
         similar_motion,
     )
     from motive_fo.dataset.whole import run
+    from motive_fo.dataset.workspace import save_workspace
 
 _HOMES = {
     "import_clips": "motive_fo.dataset.imports",
@@ -63,6 +67,14 @@ _HOMES = {
     "write_motion_page": "motive_fo.dataset.motion_report",
     "write_report": "motive_fo.dataset.run_report",
     "write_scores": "motive_fo.dataset.score_table",
+    "cancel_job": "motive_fo.dataset.jobs",
+    "start_job": "motive_fo.dataset.jobs",
+    "list_jobs": "motive_fo.dataset.jobs",
+    "write_overlays": "motive_fo.dataset.overlays",
+    "delete_overlays": "motive_fo.dataset.overlays",
+    "map_sketches": "motive_fo.dataset.embeddings",
+    "similar_gradients": "motive_fo.dataset.embeddings",
+    "save_workspace": "motive_fo.dataset.workspace",
     "ClipConfig": "motive_fo.config",
     "FlowConfig": "motive_fo.config",
     "MotionConfig": "motive_fo.config",
@@ -83,25 +95,33 @@ __all__ = [
     "RunConfig",
     "SelectionConfig",
     "add_queries",
+    "cancel_job",
     "compute_gradients",
     "compute_motion",
     "curate",
+    "delete_overlays",
     "delete_run",
     "estimate",
     "export",
     "group_norms",
     "group_queries",
     "import_clips",
+    "list_jobs",
     "list_queries",
+    "map_sketches",
     "mark_queries",
     "query_scores",
     "remove_queries",
     "run",
+    "save_workspace",
     "score_influence",
     "show_motion",
+    "similar_gradients",
     "similar_motion",
+    "start_job",
     "what_if",
     "write_motion_page",
+    "write_overlays",
     "write_report",
     "write_scores",
 ]

@@ -85,16 +85,37 @@ class FlowConfig:
     """How motion is estimated."""
 
     estimator: Annotated[
-        Literal["dis", "farneback"], Field(description="motion estimator; both are OpenCV's and need no weights")
-    ] = "dis"
+        Literal["auto", "alltracker", "alltracker-tiny", "dis", "farneback"],
+        Field(
+            description="motion estimator; auto: alltracker where its weights are on this machine, else dis; dis and "
+            "farneback are OpenCV's and need no weights"
+        ),
+    ] = "auto"
     reading: Annotated[
         Literal["step", "anchor"],
         Field(description="step: since the previous frame; anchor: since the first frame"),
     ] = "step"
     anchor: Annotated[
         Literal["chain", "direct"],
-        Field(description="anchor reading by chained steps, or by matching each frame with the first"),
+        Field(description="dis, farneback: anchor reading by chained steps, or by matching each frame with the first"),
     ] = "chain"
+    tracker_weights: Annotated[
+        str | None, Field(min_length=1, description="alltracker: file of its weights; looked for where open")
+    ] = None
+    tracker_size: Annotated[
+        int, Field(ge=0, description="alltracker: long side it sees, in pixels; 0: frames as they are")
+    ] = 512
+    anchor_frame: Annotated[
+        int, Field(description="alltracker: the frame whose pixels are tracked; counted from the end if negative")
+    ] = 0
+    tracker_iterations: Annotated[int, Field(ge=1, description="alltracker: refinements of each window")] = 4
+    tracker_precision: Annotated[
+        Literal["float32", "bfloat16"], Field(description="alltracker: bfloat16 is faster on a GPU, and less exact")
+    ] = "float32"
+    tracker_memory: Annotated[
+        int | None, Field(ge=1, description="alltracker: what a window may take for a moment, in MiB; by the device")
+    ] = None
+    tracker_device: Annotated[str, Field(description="alltracker: auto, cpu, cuda or cuda:N")] = "auto"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -243,7 +264,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 #: section -> settings of the preset ``paper``: the literal reading of what the paper states. All else, such as frames
 #: and size, is the model's and the corpus's. The preset ``default`` is the defaults of the classes above.
 PAPER: Final[Mapping[str, Mapping[str, Any]]] = {
-    "flow": {"reading": "anchor"},  # Eq. 12: displacement from frame 0, on frame 0's grid
+    "flow": {"estimator": "alltracker", "reading": "anchor"},  # Eq. 12: displacement from frame 0, on frame 0's grid
     "motion": {"camera": "keep", "pooling": "bilinear"},  # Eq. 14
     "attribution": {
         "timesteps": (750.748,),  # t_fix = 751

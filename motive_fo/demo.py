@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from motive_fo.config import ExportConfig, RunConfig, SelectionConfig
+from motive_fo.config import ExportConfig, FlowConfig, RunConfig, SelectionConfig
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.run_record import has_run
 from motive_fo.dataset.steps import delete_run
@@ -67,6 +67,7 @@ def run_demo(
             queries=str(query_source),
             store=str(folder / "store" / f"{dataset}.zarr"),
             export_to=str(folder / "selected"),
+            flow=FlowConfig(estimator="dis"),  # the same on every machine, and no download
             selection=SelectionConfig(budget=0.2),
             export=ExportConfig(overwrite=True),
         ),

@@ -120,11 +120,22 @@ def _decoders() -> list[Finding]:
 
 def _flow() -> list[Finding]:
     from motive_fo.config import FlowConfig
-    from motive_fo.flow.registry import build_estimator
+    from motive_fo.errors import InputError
+    from motive_fo.flow.alltracker.weights import NAMES, find_weights
+    from motive_fo.flow.registry import build_estimator, settle_estimator
 
-    configs = (FlowConfig(), FlowConfig(estimator="farneback"))
+    configs = (FlowConfig(estimator="dis"), FlowConfig(estimator="farneback"))
     names = [build_estimator(config).identity("step")["estimator"] for config in configs]
-    return [Finding("ok", "flow", f"{' and '.join(names)} are ready and need no weights")]
+    findings = [Finding("ok", "flow", f"{' and '.join(names)} are ready and need no weights")]
+    for variant, name in NAMES.items():
+        try:
+            found = find_weights(variant, download=False)
+        except InputError as error:
+            findings.append(Finding("warn", "flow", f"{name}: {error}"))
+        else:
+            findings.append(Finding("ok" if found.official else "warn", "flow", f"{name}: {found}"))
+    chosen = settle_estimator(FlowConfig()).estimator
+    return [*findings, Finding("ok", "flow", f"a new run takes {chosen} where nothing else is asked for")]
 
 
 def _model() -> list[Finding]:

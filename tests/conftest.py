@@ -38,9 +38,14 @@ os.environ.update(
         "FIFTYONE_DO_NOT_TRACK": "true",
         "FIFTYONE_PLUGINS_DIR": str(_HOME / "plugins"),
         "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+        "HF_HOME": str(_HOME / "hub"),  # what weights this machine has must not choose the estimator
+        "XDG_CACHE_HOME": str(_HOME / "cache"),
         "MOTIVE_DATA": str(_HOME / "data"),
+        "OMP_WAIT_POLICY": "PASSIVE",  # torch's threads would spin against each other's where processes share the cores
     }
 )
+for _name in ("MOTIVE_ALLTRACKER_WEIGHTS", "MOTIVE_ALLTRACKER_TINY_WEIGHTS"):
+    os.environ.pop(_name, None)
 if _OWN_DATABASE:
     os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{_PORT}"
 

@@ -171,7 +171,8 @@ def fit(frame_HW3: npt.NDArray[np.uint8], height: int, width: int, crop: Crop) -
     ``Choice:`` shrinking averages the area (anything else aliases, and aliasing flickers: motion where there is none);
     enlarging is bilinear (cubic kernels overshoot, and the halo follows every edge).
     """
-    frame_HW3 = frame_HW3[kept_pixels(*frame_HW3.shape[:2], height, width, crop)]
+    down, across = kept_pixels(frame_HW3.shape[0], frame_HW3.shape[1], height, width, crop)
+    frame_HW3 = frame_HW3[down, across]
     rows, columns = frame_HW3.shape[:2]
     picture = np.ascontiguousarray(frame_HW3)
     # In two steps, because OpenCV averages areas only if both axes shrink.

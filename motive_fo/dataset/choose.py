@@ -45,11 +45,11 @@ def records_of(samples: Any) -> Chosen:
     """
     require_video(samples)
     schema = samples.get_field_schema()
-    fields = ["id", "filepath"]
-    sample_ids, paths = samples.values(fields)
-    ids = samples.values(ID_FIELD) if ID_FIELD in schema else [None] * len(sample_ids)
-    captions = samples.values(CAPTION_FIELD) if CAPTION_FIELD in schema else [None] * len(sample_ids)
-    starts = samples.values(START_FIELD) if START_FIELD in schema else [None] * len(sample_ids)
+    paths_read = ["id", "filepath", *(name for name in (ID_FIELD, CAPTION_FIELD, START_FIELD) if name in schema)]
+    read = dict(zip(paths_read, samples.values(paths_read), strict=True))  # one pass over the samples
+    sample_ids, paths = read["id"], read["filepath"]
+    nothing = [None] * len(sample_ids)
+    ids, captions, starts = (read.get(name, nothing) for name in (ID_FIELD, CAPTION_FIELD, START_FIELD))
     records = [
         ClipRecord(clip_id or sample_id, Path(path), caption or "", start or 0.0)
         for clip_id, sample_id, path, caption, start in zip(ids, sample_ids, paths, captions, starts, strict=True)

@@ -14,7 +14,7 @@ from motive_fo.config import Preset, SelectionConfig, merge
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.fields import write_values
-from motive_fo.dataset.queries import run_queries, to_follow_and_avoid
+from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import Changes, open_step
 from motive_fo.dataset.views import save_motion_views, save_selection_views
@@ -153,31 +153,77 @@ def selection_of(dataset: Any, run: str = "motive") -> tuple[Candidates, Selecti
     return candidates, select(candidates, config)
 
 
+@dataclass(frozen=True)
+class ScoredClips:
+    """What a run's store and its dataset say of the scored clips, before settings choose among it.
+
+    Attributes:
+        run: name of the run.
+        scores: name of a scoring, ``motion`` or ``whole`` -> (Q, N) cosines, NaN where unknown.
+        ids: the N training clips.
+        queries: the Q queries, as they are tagged and grouped now.
+        motion: clip id -> mean motion in pixels per frame.
+        tags, captions: clip id -> its tags and its caption.
+        sample_ids: clip id -> sample id, of every clip of the dataset.
+        sketches: reads the sketches of a scoring.
+    """
+
+    run: str
+    scores: Mapping[str, npt.NDArray[np.float32]]
+    ids: list[str]
+    queries: list[Query]
+    motion: Mapping[str, float]
+    tags: Mapping[str, Sequence[str]]
+    captions: Mapping[str, str]
+    sample_ids: Mapping[str, str]
+    sketches: Mapping[str, Sketches]
+
+    @classmethod
+    def read(cls, dataset: Any, record: RunRecord, store: RunStore) -> ScoredClips:
+        """Raises ``StoreError`` where the run was not scored."""
+        motion_QN, query_ids, ids = store.read_scores("motion")
+        motion = store.table("motion")
+        known = [clip_id for clip_id in ids if clip_id in motion]
+        samples = records_of(dataset)
+        return cls(
+            record.run,
+            {"motion": motion_QN, "whole": store.read_scores("whole")[0]},
+            ids,
+            run_queries(dataset, record, query_ids, samples),
+            {i: float(m) for i, m in zip(known, motion.read("mean", known), strict=True) if np.isfinite(m)},
+            dict(zip(samples.ids, samples.samples.values("tags"), strict=True)),
+            {clip.id: clip.caption for clip in samples.records},
+            samples.sample_ids,
+            {"motion": _sketches(store, MASKED), "whole": _sketches(store, UNMASKED)},
+        )
+
+    def candidates(self, config: SelectionConfig) -> Candidates:
+        """What a selection with these settings is made from.
+
+        Raises:
+            InputError: a query or group that the run does not have, or none to follow or avoid.
+        """
+        used, avoid_Q = to_follow_and_avoid(self.queries, config.queries, config.avoid)
+        if not len(used):
+            raise InputError(f"run {self.run!r} has no query to follow or avoid: tag one 'query', or name it")
+        if config.score == "difference":
+            scores_QN = self.scores["motion"] - self.scores["whole"]
+        else:
+            scores_QN = self.scores[config.score]
+        return Candidates(
+            scores_QN[used],
+            self.ids,
+            [self.queries[n].id for n in used],
+            avoid_Q,
+            motion=self.motion,
+            tags=self.tags,
+            captions=self.captions,
+            sketches=self.sketches["whole" if config.score == "whole" else "motion"],
+        )
+
+
 def _candidates(dataset: Any, record: RunRecord, store: RunStore, config: SelectionConfig) -> Candidates:
-    motion_QN, query_ids, train_ids = store.read_scores("motion")
-    scores_QN = motion_QN
-    if config.score != "motion":
-        scores_QN = store.read_scores("whole")[0]
-    if config.score == "difference":
-        scores_QN = motion_QN - scores_QN
-    used, avoid_Q = to_follow_and_avoid(run_queries(dataset, record, query_ids), config.queries, config.avoid)
-    if not len(used):
-        raise InputError(f"run {record.run!r} has no query to follow or avoid: tag one 'query', or name it")
-    motion = store.table("motion")
-    known = [clip_id for clip_id in train_ids if clip_id in motion]
-    means = motion.read("mean", known)
-    samples = records_of(dataset)
-    tags = dict(zip(samples.ids, samples.samples.values("tags"), strict=True)) if config.quotas else {}
-    return Candidates(
-        scores_QN[used],
-        train_ids,
-        [query_ids[n] for n in used],
-        avoid_Q,
-        motion={i: float(m) for i, m in zip(known, means, strict=True) if np.isfinite(m)},
-        tags=tags,
-        captions={record.id: record.caption for record in samples.records},
-        sketches=_sketches(store, UNMASKED if config.score == "whole" else MASKED),
-    )
+    return ScoredClips.read(dataset, record, store).candidates(config)
 
 
 def _sketches(store: RunStore, side: int) -> Sketches:

@@ -1,12 +1,15 @@
 """The sketches as FiftyOne's embeddings: a map to lasso in the App, and "sort by similarity" by motion gradients.
 
-Both are FiftyOne Brain runs over the stored sketches; nothing is computed by the model again. Their keys are in the run's
+Both are FiftyOne Brain runs over the stored sketches; the model computes nothing again. Their keys are in the run's
 record, so deleting the run deletes them. Clips that are near each other would change the model in like ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any, Final, Literal
@@ -114,16 +117,16 @@ def map_sketches(
             dataset.delete_brain_run(key)
     record.brain_keys = sorted({*record.brain_keys, *keys})
     save_run(dataset, record)  # before they exist: whatever comes next, they can be found
-    fob.compute_visualization(view, embeddings=vectors, brain_key=keys[0], method=method, seed=0, verbose=False)
+    with _quiet():
+        fob.compute_visualization(view, embeddings=vectors, brain_key=keys[0], method=method, seed=0, verbose=False)
     progress("map", 1, 2)
-    fob.compute_similarity(view, embeddings=vectors, brain_key=keys[1], backend="sklearn", metric="cosine")
+    # FiftyOne takes the mean off the vectors before its cosine; distances of unit vectors stay and give the same order
+    fob.compute_similarity(view, embeddings=vectors, brain_key=keys[1], backend="sklearn", metric="euclidean")
     progress("map", 2, 2)
     return MapReport(len(found), len(chosen.records) - len(found), *keys, method)
 
 
-def similar_gradients(
-    dataset: Any, clip_id: str, run: str = "motive", *, score: Score = "motion"
-) -> dict[str, float]:
+def similar_gradients(dataset: Any, clip_id: str, run: str = "motive", *, score: Score = "motion") -> dict[str, float]:
     """Clips that would change the model as this one does: clip id -> cosine of gradient sketches, most alike first.
 
     Raises:
@@ -138,9 +141,7 @@ def similar_gradients(
     return dict(sorted(cosine.items(), key=lambda item: -item[1]))
 
 
-def read_sketches(
-    store: RunStore, ids: Sequence[str], score: Score = "motion"
-) -> dict[str, npt.NDArray[np.float32]]:
+def read_sketches(store: RunStore, ids: Sequence[str], score: Score = "motion") -> dict[str, npt.NDArray[np.float32]]:
     """Unit vectors (S * D,) of the clips that have one, whose inner product is the mean cosine over the run's timesteps
     and noises."""
     if not any(store.has_table(role) for role in _ROLES):
@@ -156,8 +157,22 @@ def read_sketches(
         known_N = np.isfinite(norm_NS1).all((1, 2)) & (norm_NS1 > 0).all((1, 2))
         unit_NSD = sketch_NSD[known_N] / norm_NS1[known_N] / np.sqrt(sketch_NSD.shape[1])
         known = [clip_id for clip_id, is_known in zip(here, known_N, strict=True) if is_known]
-        found |= dict(zip(known, unit_NSD.reshape(len(known), -1).astype(np.float32), strict=True))
+        found |= dict(
+            zip(known, unit_NSD.reshape(len(known), math.prod(unit_NSD.shape[1:])).astype(np.float32), strict=True)
+        )
     return {clip_id: found[clip_id] for clip_id in ids if clip_id in found}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps FiftyOne Brain from announcing itself on the output stream, which may be read as JSON."""
+    logger = logging.getLogger("fiftyone.brain")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _require(method: str) -> None:

@@ -11,6 +11,7 @@ from motive_fo.errors import MotiveError
 
 FOLDER = "motive-fo"
 MANIFEST = "fiftyone.yml"
+ASSETS = "assets"
 
 
 def plugins_folder() -> Path:
@@ -24,7 +25,7 @@ def plugins_folder() -> Path:
 
 
 def install_plugin(folder: str | Path | None = None) -> Path:
-    """Copy manifest and entry file of the plugin into a plugins folder. The operators themselves stay in the package.
+    """Copy manifest, entry file and icons of the plugin into a plugins folder. The operators stay in the package.
 
     Returns:
         the plugin's folder.
@@ -38,6 +39,8 @@ def install_plugin(folder: str | Path | None = None) -> Path:
         (target / "plugin").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(manifest, target / MANIFEST)
         shutil.copyfile(entry, target / "plugin" / "__init__.py")
+        shutil.rmtree(target / "plugin" / ASSETS, ignore_errors=True)
+        shutil.copytree(entry.parent / ASSETS, target / "plugin" / ASSETS)
     except OSError as error:
         raise MotiveError(f"cannot write the plugin to {target}: {error.strerror}; choose another --folder") from None
     return target

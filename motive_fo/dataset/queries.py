@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from motive_fo.dataset.choose import AVOID_TAG, QUERY_TAG, choose_train, records_of
+from motive_fo.dataset.choose import AVOID_TAG, QUERY_TAG, Chosen, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.imports import START_FIELD, import_clips, list_clips
 from motive_fo.dataset.run_record import RunRecord
@@ -145,14 +145,18 @@ def group_queries(dataset: Any, names: Sequence[str], group: str | None) -> list
     return [replace(query, group=group) for query in chosen]
 
 
-def run_queries(dataset: Any, record: RunRecord, ids: Sequence[str]) -> list[Query]:
-    """What the dataset says of a run's queries, in the order of ``ids``; one that is gone is followed, ungrouped."""
+def run_queries(dataset: Any, record: RunRecord, ids: Sequence[str], records: Chosen | None = None) -> list[Query]:
+    """What the dataset says of a run's queries, in the order of ``ids``; one that is gone is followed, ungrouped.
+
+    Args:
+        records: those of the dataset, where they were read already.
+    """
     holders = [dataset]
     if record.query_dataset and fiftyone().dataset_exists(record.query_dataset):
         holders.append(load_dataset(record.query_dataset))
     known: dict[str, Query] = {}
     for holder in holders:
-        chosen = records_of(holder)
+        chosen = records if records is not None and holder is dataset else records_of(holder)
         here = [chosen.sample_ids[i] for i in ids if i in chosen.sample_ids]
         known |= {query.id: query for query in _queries(holder.select(here))}
     return [known.get(i) or Query(i, None, False, "", "") for i in ids]

@@ -63,6 +63,9 @@ class RunRecord:
         views: saved views it wrote.
         query_dataset: second dataset that holds its queries and got the same field group, if any.
         train, query: names by which its clips were chosen, if they were named.
+        brain_keys: maps and similarity indexes made of its sketches.
+        workspaces: saved workspaces of the App that were laid out for it.
+        overlays: folder of its masks as pictures, which the frame field ``RUN_motion_mask`` shows; None for none.
         exports: folders it exported to; they belong to the user and outlive the run.
         steps: step -> report of its last execution.
         version, created, updated: of motive-fo, and UTC times.
@@ -77,6 +80,9 @@ class RunRecord:
     query_dataset: str | None = None
     train: str | None = None
     query: str | None = None
+    brain_keys: list[str] = field(default_factory=list)
+    workspaces: list[str] = field(default_factory=list)
+    overlays: str | None = None
     exports: list[str] = field(default_factory=list)
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     version: str = motive_fo.__version__
@@ -168,6 +174,12 @@ def drop_run(dataset: Any, record: RunRecord) -> None:
     for view in record.views:
         if dataset.has_saved_view(view):
             dataset.delete_saved_view(view)
+    for key in record.brain_keys:
+        if dataset.has_brain_run(key):
+            dataset.delete_brain_run(key)
+    for name in record.workspaces:
+        if dataset.has_workspace(name):
+            dataset.delete_workspace(name)
     holders = [dataset]
     if record.query_dataset and fo.dataset_exists(record.query_dataset):
         holders.append(fo.load_dataset(record.query_dataset))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from motive_fo.config import (
     MotionConfig,
     Preset,
     merge,
+    plain,
 )
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.fields import declare_fields, write_gradients, write_motion, write_states, write_values
+from motive_fo.dataset.overlay_files import remove_overlays
 from motive_fo.dataset.queries import run_queries
 from motive_fo.dataset.rates import note_rate
 from motive_fo.dataset.run_record import RunRecord, drop_run, has_run, load_run, open_run, save_run
@@ -29,6 +32,7 @@ from motive_fo.dataset.views import save_motion_views, selected_view
 from motive_fo.errors import InputError, MotiveError
 from motive_fo.exporters.base import ExportItem, ExportReport
 from motive_fo.exporters.registry import build_exporter
+from motive_fo.flow.registry import settle_estimator
 from motive_fo.influence.selection import percentile_ranks, scored_clips
 from motive_fo.models.registry import load_model, model_card
 from motive_fo.motion.hoof import similarity
@@ -274,7 +278,8 @@ def group_norms(
 
 
 def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -> RunRecord:
-    """Remove everything a run wrote: fields, views, store, record. Exported folders belong to the user and stay.
+    """Remove everything a run wrote: fields, views, maps, workspaces, overlays, store, record. Exported folders belong
+    to the user and stay.
 
     Returns:
         the record as it was, which names the exports.
@@ -283,6 +288,7 @@ def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -
     record = load_run(dataset, run)
     if not keep_store:
         delete_store(record.store)
+    remove_overlays(dataset, record)
     drop_run(dataset, record)
     return record
 
@@ -321,10 +327,20 @@ def _motion_settings(
     config: AttributionConfig = record.settle("attribution", attribution, preset)
     return MotionSettings.build(
         record.settle("clip", clip),
-        record.settle("flow", flow, preset),
+        _settle_flow(record, flow, preset),
         record.settle("motion", motion, preset),
         model_card(config.model),
     )
+
+
+def _settle_flow(record: RunRecord, flow: Any, preset: Preset | None) -> FlowConfig:
+    """The flow settings with the estimator by name: a run goes on with the one it was begun with."""
+    known = record.settings.get("flow", {}).get("estimator")
+    config: FlowConfig = record.settle("flow", flow, preset)
+    if config.estimator == "auto":
+        config = replace(config, estimator=known) if known else settle_estimator(config)
+        record.settings["flow"] = plain(config)
+    return config
 
 
 def _choose_clips(dataset: Any, record: RunRecord, train: Any | None, query: Any | None) -> dict[str, Chosen]:

@@ -24,7 +24,7 @@ FAILED: Final = "failed"
 CAMERA_ONLY: Final = "camera only"
 MOST_DYNAMIC: Final = "most dynamic"
 
-_CAMERA_ONLY_SHARE = 0.9
+CAMERA_ONLY_SHARE: Final = 0.9
 _MOST_DYNAMIC_SHARE = 0.1
 
 
@@ -39,13 +39,13 @@ def save_motion_views(dataset: Any, record: RunRecord) -> dict[str, int]:
     status, camera = field(f"{run}.status"), field(f"{run}.camera_share")
     moving = dataset.exists(f"{run}.dynamic_score").match(~status.is_in([STATIC, FAILED]))
     kept = max(1, budget_count(_MOST_DYNAMIC_SHARE, moving.count()))
-    only_camera = dataset.match((camera > _CAMERA_ONLY_SHARE) & (status != STATIC))
+    only_camera = dataset.match((camera > CAMERA_ONLY_SHARE) & (status != STATIC))
     views = {
         STATIC: (dataset.match(status == STATIC), "nothing moves"),
         FAILED: (dataset.match(status == FAILED), "clips with an error code"),
         CAMERA_ONLY: (
             only_camera.sort_by(f"{run}.camera_share", reverse=True),
-            f"the camera explains more than {_CAMERA_ONLY_SHARE:.0%} of the motion",
+            f"the camera explains more than {CAMERA_ONLY_SHARE:.0%} of the motion",
         ),
         MOST_DYNAMIC: (
             moving.sort_by(f"{run}.dynamic_score", reverse=True).limit(kept),

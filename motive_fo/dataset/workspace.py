@@ -23,8 +23,7 @@ def workspace_name(run: str) -> str:
 def save_workspace(dataset: Any, run: str = "motive") -> str:
     """Save a workspace for a run, and put the run's fields first in the sidebar. Saving again renews it.
 
-    The map is in it where ``map_sketches`` made one. ``load_workspace`` of the dataset, the App's menu of workspaces and
-    the operator "load workspace" open it.
+    The map is in it where ``map_sketches`` made one. The App's menu of workspaces opens it.
 
     Returns:
         its name.
@@ -70,5 +69,5 @@ def _layout(dataset: Any, run: str) -> Any:
     if dataset.has_brain_run(map_key(run)):
         state = {"brainResult": map_key(run), "colorByField": f"{run}.influence"}
         beside.append(fo.Panel(type="Embeddings", state=state))
-    right = fo.Space(children=beside, active_child=beside[0].component_id if hasattr(beside[0], "component_id") else None)
+    right = fo.Space(children=beside, active_child=beside[0].component_id)
     return fo.Space(children=[grid, right], orientation="horizontal", sizes=[0.55, 0.45])

@@ -71,12 +71,14 @@ def test_a_selection_for_one_group_is_that_groups(scored):
     scores_QN, queries, train = _scores(scored)
     rows = [queries.index(q) for q in report.followed]
     moving = np.isfinite(scores_QN).all(0)
-    ranks = scores_QN[rows][:, moving].argsort(1).argsort(1)
-    bad = scores_QN[queries.index("bad/melting.mp4"), moving].argsort().argsort()
-    mean = (ranks.sum(0) + (moving.sum() - 1 - bad)) / 3  # the one tagged 'avoid' always counts against
+    bad = queries.index("bad/melting.mp4")  # the one tagged 'avoid' always counts against
     assert report.avoided == ["bad/melting.mp4"]
-    best = np.asarray(train)[moving][np.argsort(-mean, kind="stable")][: len(report.selected)]
-    assert report.selected == best.tolist()
+    places = scores_QN[:, moving].argsort(1).argsort(1)
+    rank = places[rows].sum(0) + (moving.sum() - 1 - places[bad])
+    influence = scores_QN[rows][:, moving].sum(0) - scores_QN[bad, moving]
+    ids = np.asarray(train)[moving]
+    best = sorted(range(len(ids)), key=lambda n: (-rank[n], -influence[n], ids[n]))
+    assert report.selected == [ids[n] for n in best][: len(report.selected)]
     assert scored.load_saved_view("motive: selection").values("motive_id") == report.selected
     assert scored.load_saved_view("motive: selection").values("motive.selected") == [1, 2, 3, 4]
 

@@ -1,7 +1,7 @@
 """The preset ``paper`` and the defaults, the same from Python, command line, YAML and the App's operators."""
 
 import uuid
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +12,7 @@ from motive_fo.config import PAPER, AttributionConfig, RunConfig, SelectionConfi
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.run_record import load_run
 from motive_fo.errors import ConfigError, InputError, StoreMismatchError
+from motive_fo.flow.registry import settle_estimator
 from motive_fo.synthetic.corpus import write_corpus
 
 STEPS = ("flow", "motion", "attribution", "influence", "selection")
@@ -32,10 +33,17 @@ def dataset(database, corpus):
     fiftyone().delete_dataset(name)
 
 
+@pytest.fixture
+def weightless(monkeypatch):
+    """The paper's preset with an estimator that needs no weights."""
+    monkeypatch.setitem(PAPER, "flow", {**PAPER["flow"], "estimator": "dis"})
+
+
 def test_the_papers_settings_are_those_of_its_text():
     """Eq. 12 and 14 literally, t_fix = 751 and one noise, Eq. 8, Eq. 17 with both sides masked, top 10 % by votes."""
     config = RunConfig(dataset="x", preset="paper")
-    assert (config.flow.reading, config.motion.pooling, config.motion.camera) == ("anchor", "bilinear", "keep")
+    assert (config.flow.estimator, config.flow.reading) == ("alltracker", "anchor")
+    assert (config.motion.pooling, config.motion.camera) == ("bilinear", "keep")
     assert (config.attribution.timesteps, config.attribution.noises) == ((750.748,), (0,))
     assert (config.attribution.projection, config.attribution.dimension) == ("fastfood", 512)
     assert (config.attribution.include, config.attribution.exclude) == (("*",), ())
@@ -110,18 +118,19 @@ ROUTES = [_by_python, _by_command_line, _by_file, _by_operators]
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda r: r.__name__)
 @pytest.mark.parametrize("preset", [None, "paper"])
-def test_a_preset_is_the_same_by_every_route(dataset, corpus, tmp_path, route, preset):
+def test_a_preset_is_the_same_by_every_route(weightless, dataset, corpus, tmp_path, route, preset):
     route(dataset, corpus, preset, tmp_path)
     dataset.reload()
     record = load_run(dataset, "r")
     expected = RunConfig(dataset="x", preset=preset or "default")
+    expected = replace(expected, flow=settle_estimator(expected.flow))
     assert record.preset == (preset or "default")
     for section in STEPS:
         assert record.settings[section] == plain(getattr(expected, section)), section
     motive_fo.delete_run(dataset, "r")
 
 
-def test_a_run_keeps_the_preset_it_was_begun_with(dataset):
+def test_a_run_keeps_the_preset_it_was_begun_with(weightless, dataset):
     motive_fo.compute_gradients(dataset, "r", preset="paper", attribution={"dimension": 256})
     motive_fo.compute_gradients(dataset, "r")  # says nothing: goes on as it was
     motive_fo.score_influence(dataset, "r")

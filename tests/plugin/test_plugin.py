@@ -48,22 +48,25 @@ def test_the_manifest_lists_exactly_what_is_registered(database, manifest):
     install_plugin()
     assert OperatorRegistry().list_errors() == []
     registered = {op.name for op in foo.list_operators(builtin=False) if op.plugin_name == PLUGIN}
-    assert registered == set(manifest["operators"])
+    assert registered == {*manifest["operators"], *manifest["panels"]}
     assert manifest["version"] == motive_fo.__version__
 
 
 def test_every_operator_has_a_form_with_our_defaults(dataset):
+    import fiftyone.operators as foo
     from fiftyone.operators.executor import ExecutionContext
     from fiftyone.operators.registry import OperatorRegistry
 
     registry = OperatorRegistry()
     for operator in registry.list_operators(builtin=False):
-        if operator.plugin_name != PLUGIN:
+        if operator.plugin_name != PLUGIN or isinstance(operator, foo.Panel):
             continue
-        ctx = ExecutionContext(request_params={"dataset_name": dataset.name, "params": {}}, executor=None)
+        params = {"advanced": True}
+        ctx = ExecutionContext(request_params={"dataset_name": dataset.name, "params": params}, executor=None)
         form = operator.resolve_input(ctx).to_json()
         properties = form["type"]["properties"]
-        assert properties["run"]["default"] == "motive"
+        if operator.name not in ("import_clips", "mark_queries", "show_jobs", "cancel_job", "step_result"):
+            assert properties["run"]["default"] == "motive"
         if operator.name == "compute_gradients":
             assert properties["timesteps"]["default"] == "750.748"
             assert properties["dimension"]["default"] == 512
@@ -106,12 +109,12 @@ def test_progress_and_the_result_are_shown(dataset):
     context = SimpleNamespace(
         params={"run": "shown"},
         delegated=False,
-        dataset=None,
+        dataset=dataset,
         ops=SimpleNamespace(
             set_progress=lambda label, progress: ("progress", label, progress),
             notify=lambda message, variant: ("notify", message, variant),
         ),
-        trigger=lambda name: ("trigger", name),
+        trigger=lambda name, params=None: ("trigger", name, params),
         target_view=lambda: dataset.match_tags("train"),
     )
     events = list(ComputeMotion().execute(context))
@@ -119,7 +122,14 @@ def test_progress_and_the_result_are_shown(dataset):
     _, message, variant = next(e for e in events if e[0] == "notify")
     assert "motion of 6 clips" in message
     assert variant == "success"
-    assert events[-1] == ("trigger", "reload_dataset")
+    assert ("trigger", "reload_dataset", None) in events
+    _, prompted, shown = events[-1]
+    assert prompted == "prompt_user_for_operation"
+    assert shown["params"]["failed"] == 1
+    assert shown["params"]["run"] == "shown"
+    (reason,) = shown["params"]["reasons"]
+    assert reason.startswith("1 ")
+    assert reason.endswith("."), "why, and the way out"
     motive_fo.delete_run(dataset, "shown")
 
 
@@ -154,4 +164,7 @@ def test_a_delegated_operator_runs_from_the_queue(dataset):
 def test_installing_again_is_safe_and_a_wheel_has_what_it_needs(tmp_path):
     first = install_plugin(tmp_path)
     assert install_plugin(tmp_path) == first
-    assert {p.name for p in first.rglob("*") if p.is_file()} == {"fiftyone.yml", "__init__.py"}
+    there = {p.relative_to(first).as_posix() for p in first.rglob("*") if p.is_file()}
+    icons = {path for path in there if path.startswith("plugin/assets/") and path.endswith(".svg")}
+    assert there - icons == {"fiftyone.yml", "plugin/__init__.py"}
+    assert icons

@@ -1,0 +1,174 @@
+"""Operators over runs and jobs: show a run, delete it, see jobs, cancel one; and the result that a step shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from motive_fo.dataset.jobs import Job, cancel_job, list_jobs
+from motive_fo.dataset.run_record import RunRecord, list_runs, load_run
+from motive_fo.errors import MotiveError
+from motive_fo.progress import duration
+
+from ..forms import Form, said
+from .step import PLUGIN, FormOperator, failed_view, record_of, run_of
+
+_SHOWN_JOBS = 12
+
+
+class ShowRun(FormOperator):
+    """What a run is and wrote."""
+
+    step, label = "show_run", "show run"
+    description = "Settings, steps, errors, and everything a run wrote."
+    button = "Show failed clips"
+
+    def fill(self, ctx: Any, form: Form) -> None:
+        record = _chosen_run(ctx, form)
+        if record is not None:
+            form.inputs.md("\n\n".join(_paragraphs(record)), name="about")
+
+    def execute(self, ctx: Any) -> None:
+        _show_failed(ctx, run_of(ctx))
+
+
+class DeleteRun(FormOperator):
+    """Everything a run wrote, gone."""
+
+    step, label = "delete_run", "delete run"
+    description = "Remove everything a run wrote: fields, views, maps, overlays, store. Exported folders stay."
+    button = "Delete"
+
+    def fill(self, ctx: Any, form: Form) -> None:
+        record = _chosen_run(ctx, form)
+        form.add("keep_store", "bool", default=False, label="Keep the store", description="sketches stay on the disk")
+        form.add("confirm", "str", required=True, label="Confirm", description="type the run's name")
+        if record is None:
+            return
+        if ctx.params.get("confirm") != record.run:
+            form.refuse("confirm", f"type {record.run} to delete it")
+        kept = f" These exports stay: {', '.join(record.exports)}." if record.exports else ""
+        store = "" if ctx.params.get("keep_store") else f", the store {record.store}"
+        extras = [*record.brain_keys, *record.workspaces, *([record.overlays] if record.overlays else [])]
+        more = f", {', '.join(extras)}" if extras else ""
+        form.warn(f"Removes the fields {record.run}.*, {len(record.views)} saved views{store}{more}.{kept}")
+
+    def execute(self, ctx: Any) -> None:
+        import motive_fo
+
+        record = motive_fo.delete_run(ctx.dataset, run_of(ctx), keep_store=bool(ctx.params.get("keep_store")))
+        ctx.ops.notify(f"deleted run {record.run!r}", variant="success")
+        ctx.ops.clear_view()
+        ctx.trigger("reload_dataset")
+
+
+class StepResult(FormOperator):
+    """Why clips failed, after a step."""
+
+    step, label = "step_result", "step result"
+    description = "What a step came to."
+    listed = False
+    button = "Show failed clips"
+
+    def fill(self, ctx: Any, form: Form) -> None:
+        lines = [f"- {reason}" for reason in ctx.params.get("reasons") or ()]
+        form.inputs.md("\n".join([f"**{ctx.params.get('message') or ''}**", "", *lines]), name="about")
+
+    def execute(self, ctx: Any) -> None:
+        if ctx.params.get("run"):
+            _show_failed(ctx, str(ctx.params["run"]))
+
+
+class ShowJobs(FormOperator):
+    """Steps in the background."""
+
+    step, label = "show_jobs", "show jobs"
+    description = "Steps that run in the background, how far they are, and what came of the last ones."
+    button = "Refresh"
+
+    def fill(self, ctx: Any, form: Form) -> None:
+        jobs = list_jobs()[:_SHOWN_JOBS]
+        rows = [
+            f"| {_cell(job.created)} | {job.function} {_cell(job.dataset)} | {job.state} | {_cell(progress_of(job))} |"
+            for job in jobs
+        ]
+        table = "\n".join(["| begun | step | state | progress |", "|---|---|---|---|", *rows])
+        form.inputs.md(
+            table if jobs else "No jobs yet: switch 'Run in the background' on in a step's form.", name="jobs"
+        )
+
+    def execute(self, ctx: Any) -> None:
+        ctx.trigger("reload_dataset")  # what finished jobs wrote
+        ctx.prompt(f"{PLUGIN}/{self.step}")
+
+
+class CancelJob(FormOperator):
+    """Stop a step in the background."""
+
+    step, label = "cancel_job", "cancel job"
+    description = "Stop a step that runs in the background. What it computed is kept."
+    button = "Cancel the job"
+
+    def fill(self, ctx: Any, form: Form) -> None:
+        live = {job.id: f"{job.function} {job.dataset or ''}: {progress_of(job)}" for job in list_jobs(live=True)}
+        if not live:
+            form.problem("No job is running.")
+            return
+        form.choice("job", live, required=True, default=next(iter(live)), label="Job")
+
+    def execute(self, ctx: Any) -> None:
+        try:
+            job = cancel_job(str(ctx.params.get("job")))
+        except MotiveError as error:
+            raise ValueError(str(error)) from None
+        ctx.ops.notify(f"job {job.id} is {job.state}", variant="success")
+        ctx.trigger("reload_dataset")
+
+
+def progress_of(job: Job) -> str:
+    """How far a job is, or what came of it."""
+    if not job.is_live:
+        return ". ".join((job.error or job.message, *job.reasons))
+    if not job.total:
+        return job.state
+    left = "" if job.left is None else f", about {duration(job.left)} left"
+    return f"{job.step} {job.done} of {job.total}{left}"
+
+
+def _chosen_run(ctx: Any, form: Form) -> RunRecord | None:
+    """The field for a run, and its record where there is one."""
+    form.suggest("run", list_runs(ctx.dataset), default="motive", label="Run")
+    wrong = said(lambda: load_run(ctx.dataset, run_of(ctx)))
+    if wrong is not None:
+        form.refuse("run", wrong)
+    return record_of(ctx)
+
+
+def _show_failed(ctx: Any, run: str) -> None:
+    name = failed_view(run)
+    if ctx.dataset.has_saved_view(name):
+        ctx.ops.set_view(view=ctx.dataset.load_saved_view(name))  # the App does not know a new view's name yet
+
+
+def _paragraphs(record: RunRecord) -> list[str]:
+    settings = [
+        f"- {section}: " + ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+        for section, values in record.settings.items()
+    ]
+    steps = [
+        f"- {step}: {report.get('clips', 0)} clips, "
+        + (", ".join(f"{count} {code}" for code, count in (report.get("codes") or {}).items()) or "no failures")
+        + (f", {duration(report['seconds']['total'])}" if report.get("seconds", {}).get("total") else "")
+        for step, report in record.steps.items()
+    ]
+    wrote = [*record.views, *record.brain_keys, *record.workspaces, *([record.overlays] if record.overlays else [])]
+    return [
+        f"motive-fo {record.version}, begun {record.created}, updated {record.updated}, store `{record.store}`",
+        "**Steps**\n" + "\n".join(steps or ["- nothing was computed"]),
+        "**Settings**\n" + "\n".join(settings or ["- the defaults"]),
+        "**Wrote**\n" + "\n".join(f"- {name}" for name in [f"the fields {record.run}.*", *wrote]),
+        *(["**Exports**\n" + "\n".join(f"- {folder}" for folder in record.exports)] if record.exports else []),
+    ]
+
+
+def _cell(text: object) -> str:
+    return " ".join(str(text or "").split()).replace("|", "\\|")
