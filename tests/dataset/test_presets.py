@@ -10,6 +10,7 @@ from motive_fo_cli.main import main
 import motive_fo
 from motive_fo.config import PAPER, AttributionConfig, RunConfig, SelectionConfig, load, plain, preset_settings
 from motive_fo.dataset.connect import fiftyone
+from motive_fo.dataset.plugin import install_plugin
 from motive_fo.dataset.run_record import load_run
 from motive_fo.errors import ConfigError, InputError, StoreMismatchError
 from motive_fo.flow.registry import settle_estimator
@@ -100,9 +101,11 @@ def _by_file(dataset, corpus, preset, tmp_path):
 
 
 def _by_operators(dataset, corpus, preset, tmp_path):
+    import fiftyone.operators as foo
     from fiftyone.operators.executor import ExecutionContext
     from motive_fo_plugin.operators import ComputeGradients, ComputeMotion, Curate, ScoreInfluence
 
+    install_plugin()
     # as the App sends a form that was left alone: every default filled in
     shown = {"reading": "step", "projection": "srht", "mask_side": "both", "combine": "mean-cosine", "budget": 0.1}
     for operator in (ComputeMotion, ComputeGradients, ScoreInfluence, Curate):
@@ -110,7 +113,8 @@ def _by_operators(dataset, corpus, preset, tmp_path):
         ctx = ExecutionContext(request_params={"dataset_name": dataset.name, "params": params}, executor=None)
         form = operator().resolve_input(ctx).to_json()["type"]["properties"]
         assert {choice["value"] for choice in form["preset"]["view"]["choices"]} == {"default", "paper"}
-        assert operator().work(ctx, "r", lambda *_: None)
+        request = {"dataset": dataset, "params": params}
+        assert foo.execute_operator(f"@motive-fo/motive/{operator().name}", request).error is None
 
 
 ROUTES = [_by_python, _by_command_line, _by_file, _by_operators]
