@@ -57,6 +57,7 @@ def test_verbose_names_failed_clips_and_timings_and_leaves_json_alone(database, 
     assert f"failed: train/{damaged} {code}: " in apart.stderr
 
 
+@pytest.mark.slow
 def test_json_is_all_there_is_on_the_output_stream(database, corpus, tmp_path):
     """In a process of its own: nothing that FiftyOne or torch print may get between."""
     name = f"output-{uuid.uuid4().hex[:8]}"

@@ -146,6 +146,7 @@ def test_only_named_functions_and_plain_arguments_are_taken(dataset):
         read_job("../../etc/passwd")
 
 
+@pytest.mark.slow
 def test_old_jobs_are_forgotten(dataset, monkeypatch):
     monkeypatch.setattr("motive_fo.dataset.jobs.KEPT", 1)
     jobs = []

@@ -26,12 +26,12 @@ def _agree(found, expected):
     ("variant", "length", "height", "width", "mode"),
     [
         ("full", 2, 37, 51, "sliding"),  # a pair, smaller than the least the network takes
-        ("full", 17, 100, 128, "sliding"),
-        ("tiny", 2, 200, 330, "whole"),
+        pytest.param("full", 17, 100, 128, "sliding", marks=pytest.mark.slow),
+        pytest.param("tiny", 2, 200, 330, "whole", marks=pytest.mark.slow),
         ("tiny", 3, 130, 66, "sliding"),
-        ("tiny", 16, 24, 200, "sliding"),
+        pytest.param("tiny", 16, 24, 200, "sliding", marks=pytest.mark.slow),
         ("tiny", 17, 128, 128, "whole"),
-        ("tiny", 24, 64, 72, "whole"),
+        pytest.param("tiny", 24, 64, 72, "whole", marks=pytest.mark.slow),
         ("tiny", 33, 90, 70, "sliding"),
     ],
 )
@@ -44,7 +44,7 @@ def test_the_network_gives_what_dense_matching_gives(networks, variant, length, 
     _agree(found, dense_alltracker(lively_state(variant), frames, 2, mode))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_the_network_gives_what_dense_matching_gives_with_other_weights(seed):
     network = build_network("tiny")
     network.load_state_dict(lively_state("tiny", seed))
