@@ -24,14 +24,15 @@ FLAGS = [
 
 
 @contextmanager
-def served(corpus, prefix):
-    """Import, score and curate a corpus and serve it; yields the dataset's name and its address."""
+def served(corpus, prefix, *, curated=True):
+    """Import, score (and curate) a corpus and serve it; yields the dataset's name and its address."""
     name = f"{prefix}-{uuid.uuid4().hex[:8]}"
     motive_fo.import_clips(corpus.train_metadata.parent, name)
     motive_fo.import_clips(corpus.query_metadata.parent, name, role="query")
     motive_fo.compute_gradients(name)
     motive_fo.score_influence(name)
-    motive_fo.curate(name)
+    if curated:
+        motive_fo.curate(name)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -48,3 +49,5 @@ def served(corpus, prefix):
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+    with socket.socket() as s:  # nothing of it stays behind
+        assert s.connect_ex(("127.0.0.1", port)) != 0

@@ -1,64 +1,22 @@
 """The real App in a real browser: the grid shows our clips, the operators are there and one of them runs."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-import uuid
-from pathlib import Path
 
 import pytest
 
-import motive_fo
 from motive_fo.synthetic.corpus import write_corpus
 
+from .served import BROWSERS, FLAGS, served
+
 pytestmark = pytest.mark.app
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def _free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture
 def app(database, tmp_path):
     """A scored dataset, served by ``motive app``."""
     corpus = write_corpus(tmp_path, train=6, queries=2, damaged=2, seed=2, size=(64, 64), seconds=1.25, fps=16)
-    name = f"app-{uuid.uuid4().hex[:8]}"
-    motive_fo.import_clips(corpus.train_metadata.parent, name)
-    motive_fo.import_clips(corpus.query_metadata.parent, name, role="query")
-    motive_fo.compute_gradients(name)
-    motive_fo.score_influence(name)
-    port = _free_port()
-    command = [str(Path(sys.executable).with_name("motive")), "app", name, "--port", str(port), "--no-browser"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/fiftyone", timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield name, f"http://127.0.0.1:{port}/datasets/{name}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-    with socket.socket() as s:  # nothing of it stays behind
-        assert s.connect_ex(("127.0.0.1", port)) != 0
+    with served(corpus, "app", curated=False) as (name, url):
+        yield name, url
 
 
 def test_the_app_shows_the_clips_and_runs_an_operator(app, tmp_path):
