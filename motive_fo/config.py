@@ -225,7 +225,7 @@ class SelectionConfig:
     ] = ()
     harmful_for: Annotated[
         int | None,
-        Field(ge=1, description="a clip is harmful if it is among the worst for so many queries; half where open"),
+        Field(ge=1, description="a clip is harmful if it is among the worst for so many queries; open: more than half"),
     ] = None
     motion_floor: Annotated[
         float, Field(ge=0, description="clips whose mean motion is below this are left out, in pixels per frame")

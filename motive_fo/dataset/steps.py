@@ -172,7 +172,7 @@ def score_influence(
             first = " is ".join(next(iter(again.items())))
             report.notes.append(
                 f"{len(again)} of {len(scores.query_ids)} queries are training clips too ({first}): "
-                "each finds itself first; leave them out of one of the two"
+                "each finds its own video first; leave them out of one of the two"
             )
         avoid_Q = np.asarray([q.avoid for q in run_queries(dataset, record, scores.query_ids)], np.bool_)
         motion_rank, whole_rank, avoid_rank = (

@@ -186,8 +186,8 @@ def _listing(refused: dict[str, str]) -> str:
 def queries_in_training(motion: Table, train: Sequence[str], queries: Sequence[str]) -> dict[str, str]:
     """Queries whose video is also a training clip's, whatever either is called: query id -> training clip's id.
 
-    Such a pair has an influence near 1, which says nothing of how the clip teaches. Windows of one video are told apart
-    by their ids alone, so they count as the same video.
+    Such a pair has an influence near 1, which says nothing of how the clip teaches. Windows of one video count as the
+    same video, whether or not they overlap.
     """
     ids = [clip_id for clip_id in (*train, *queries) if clip_id in motion]
     contents = {clip_id: str(c) for clip_id, c in zip(ids, motion.read("content", ids), strict=True) if str(c)}

@@ -138,7 +138,6 @@ def test_what_a_bad_generation_learned_from_goes_last():
     made = rank_clips(scores, ids, 0.25, np.asarray([False, True]))
     assert dict(zip(ids, made.votes, strict=True)) == {"causes it": 0, "b": 0, "c": 0, "d": 0}
     assert made.by_mean[0] == "b"
-    assert made.harmful(1)[-1] == "causes it" or made.harmful(1)[0] == "causes it"
     assert set(made.harmful(1)) == {"causes it", "d"}
     assert made.harmful(2) == []
 
