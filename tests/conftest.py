@@ -1,6 +1,7 @@
 """A database of the suite's own, and folders that are not the user's.
 
 The environment is set before FiftyOne is imported anywhere; the database starts with the first test that needs it.
+Every worker of pytest-xdist has its own of both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import pytest
 _SCRATCH = tempfile.TemporaryDirectory(prefix="motive-fo-tests-")
 atexit.register(_SCRATCH.cleanup)
 _HOME = Path(_SCRATCH.name)
-_OWN_DATABASE = "FIFTYONE_DATABASE_URI" not in os.environ
+#: workers inherit what the process that starts them has set: whether the user named a database is asked once
+_OWN_DATABASE = os.environ.setdefault("MOTIVE_TESTS_DATABASE", os.environ.get("FIFTYONE_DATABASE_URI", "")) == ""
 
 
 def _free_port() -> int:

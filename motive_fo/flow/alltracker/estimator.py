@@ -5,7 +5,7 @@ Shapes: T frames, H W pixels, 2 = x (right) then y (down).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,12 +21,14 @@ from motive_fo.flow.base import Displacement, Reading
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from motive_fo.flow.alltracker.network import AllTracker
+    from motive_fo.flow.alltracker.network import AllTracker, KnownFeatures
 
 Precision = Literal["float32", "bfloat16"]
 
 #: of the numbers this module and ``readings`` make of the network's output.
 _VERSION = 1
+#: bytes that the features of a clip may take on a CPU between two anchors: 81 frames of 512x288 take 0.2 GiB.
+_SHARED_ON_CPU = 2**30
 
 
 class AllTrackerFlow:
@@ -117,11 +119,24 @@ class AllTrackerFlow:
         anchors = [first]
         if self.second_anchor is not None and _frame_number(self.second_anchor, length) != first:
             anchors.append(_frame_number(self.second_anchor, length))
-        return step_reading([self.track(frames_THW3, anchor) for anchor in anchors])
+        features: dict[int, Tensor] | None
+        features = {} if len(anchors) > 1 and self._can_share(*frames_THW3.shape[:3]) else None
+        return step_reading([self.track(frames_THW3, anchor, features) for anchor in anchors])
 
-    def track(self, frames_THW3: npt.NDArray[np.uint8], anchor: int = 0) -> Tracks:
-        """Tracks of one frame's pixels through the clip: forwards to its end, and backwards to its start."""
+    def track(
+        self, frames_THW3: npt.NDArray[np.uint8], anchor: int = 0, features: dict[int, Tensor] | None = None
+    ) -> Tracks:
+        """Tracks of one frame's pixels through the clip: forwards to its end, and backwards to its start.
+
+        Args:
+            features: of this clip's frames by number, from tracks of other anchors; used and added to.
+        """
         import torch
+
+        from motive_fo.flow.alltracker.network import KnownFeatures
+
+        def shared(numbers: Sequence[int]) -> KnownFeatures | None:
+            return None if features is None else KnownFeatures(numbers, features)
 
         if frames_THW3.ndim != 4 or frames_THW3.shape[-1] != 3 or len(frames_THW3) < 2:
             raise ValueError(f"frames are (T, H, W, 3) with T >= 2, not {frames_THW3.shape}")
@@ -131,10 +146,11 @@ class AllTrackerFlow:
         visibility_THW = np.ones((length, height, width), np.float32)
         # the anchor's own frame comes with the later part, as upstream has it; alone at the end it has not moved
         if anchor > 0:
-            flow, visibility = self._run(frames[: anchor + 1].flip(0), (height, width))
+            flow, visibility = self._run(frames[: anchor + 1].flip(0), (height, width), shared(range(anchor, -1, -1)))
             flow_THW2[: anchor + 1], visibility_THW[: anchor + 1] = flow[::-1], visibility[::-1]
         if anchor < length - 1:
-            flow_THW2[anchor:], visibility_THW[anchor:] = self._run(frames[anchor:], (height, width))
+            flow, visibility = self._run(frames[anchor:], (height, width), shared(range(anchor, length)))
+            flow_THW2[anchor:], visibility_THW[anchor:] = flow, visibility
         if not (np.isfinite(flow_THW2).all() and np.isfinite(visibility_THW).all()):
             raise ClipError("flow", "flow_failed", f"{NAMES[self.variant]} gave displacements that are not finite")
         return Tracks(flow_THW2, visibility_THW, anchor)
@@ -165,14 +181,28 @@ class AllTrackerFlow:
         ]
         return torch.cat(scaled)
 
-    def _run(self, frames_TChw: Tensor, size: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def _can_share(self, length: int, height: int, width: int) -> bool:
+        """Whether the features of a whole clip may be kept from one anchor to the next."""
+        rows, columns = self.network_size(height, width)
+        channels = 256 if self.variant == "full" else 128
+        size = 4 * channels * length * (rows // 8 + 8) * (columns // 8 + 8)  # padding is less than 8 cells a side
+        if self.network.memory is None and self.device == "cpu":
+            return size <= _SHARED_ON_CPU
+        return size <= self.network.budget()
+
+    def _run(
+        self,
+        frames_TChw: Tensor,
+        size: tuple[int, int],
+        known: KnownFeatures | None = None,
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Displacement (T, H, W, 2) and visibility (T, H, W) of the first frame's pixels, in pixels of the clip."""
         import torch
         from torch.nn import functional
 
         kind = torch.device(self.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            flow, visconf = self.network(frames_TChw[None], iterations=self.iterations)
+            flow, visconf = self.network(frames_TChw[None], iterations=self.iterations, known=known)
         if len(frames_TChw) == 2:  # the network answers for the second frame alone
             flow = torch.stack((torch.zeros_like(flow), flow), 1)
             visconf = torch.stack((torch.ones_like(visconf), visconf), 1)

@@ -5,7 +5,7 @@ Shapes: B clips, T frames, S frames of a window, F = B S, H W pixels, h w cells 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -72,13 +72,20 @@ class AllTracker(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def forward(self, frames_BTCHW: Tensor, iterations: int = 4, mode: Mode = "sliding") -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        frames_BTCHW: Tensor,
+        iterations: int = 4,
+        mode: Mode = "sliding",
+        known: KnownFeatures | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Track the pixels of the first frame.
 
         Args:
             frames_BTCHW: RGB in [0, 255], of any real type; two frames or more, of any size.
             iterations: refinements of each window.
             mode: where two windows overlap, ``sliding`` keeps the earlier one's answer, ``whole`` the later one's.
+            known: features of these frames from other passes over them, which is used and added to.
 
         Returns:
             flow (B, T, 2, H, W), x then y, from the pixels of frame 0 to frame t, in pixels; and visibility and
@@ -94,23 +101,29 @@ class AllTracker(nn.Module):
         if mode not in ("sliding", "whole"):
             raise ValueError(f"unknown mode {mode!r}: use sliding or whole")
         if frames_BTCHW.shape[1] == 2:
-            flow, visconf = self._track(frames_BTCHW, [1], 1, iterations, mode)
+            flow, visconf = self._track(frames_BTCHW, [1], 1, iterations, mode, known)
             return flow[:, 1], visconf[:, 1]
-        return self._track(frames_BTCHW, window_starts(frames_BTCHW.shape[1]), WINDOW, iterations, mode)
+        return self._track(frames_BTCHW, window_starts(frames_BTCHW.shape[1]), WINDOW, iterations, mode, known)
 
     def _track(
-        self, frames_BTCHW: Tensor, starts: list[int], span: int, iterations: int, mode: Mode
+        self,
+        frames_BTCHW: Tensor,
+        starts: list[int],
+        span: int,
+        iterations: int,
+        mode: Mode,
+        known: KnownFeatures | None,
     ) -> tuple[Tensor, Tensor]:
         batch, length, _, height, width = frames_BTCHW.shape
         padding = Padding(height, width)
         h, w = padding.cells
         flow = torch.empty(batch, length, 2, height, width, device=frames_BTCHW.device)
         visconf = torch.empty_like(flow)
-        features = _Features(self, frames_BTCHW, padding)
+        features = _Features(self, frames_BTCHW, padding, known)
         anchor_BNC = features.levels([0])[0].flatten(1, 2)
         cells = torch.zeros(batch, span, 2, h, w, device=frames_BTCHW.device)
         logits = torch.zeros_like(cells)
-        known = starts[0]
+        answered = starts[0]
         for start in starts:
             if start > starts[0]:
                 cells, logits = (
@@ -122,14 +135,14 @@ class AllTracker(nn.Module):
             for _ in range(iterations):
                 window.refine()
             cells, logits = (x.view(batch, span, 2, h, w) for x in (window.cells, window.logits))
-            kept = [t for t in range(start, min(start + span, length)) if mode == "whole" or t >= known]
+            kept = [t for t in range(start, min(start + span, length)) if mode == "whole" or t >= answered]
             for b in range(batch):
                 for some in _runs(kept, window.at_once):
                     of_window = slice(b * span + some[0] - start, b * span + some[-1] - start + 1)
                     big_flow, big_logits = window.upsample(of_window)
                     flow[b, some[0] : some[-1] + 1] = padding.crop(big_flow)
                     visconf[b, some[0] : some[-1] + 1] = padding.crop(big_logits).sigmoid()
-            known = start + span
+            answered = start + span
         return flow, visconf
 
     def encode(self, frames_F3HW: Tensor) -> Tensor:
@@ -168,11 +181,27 @@ class Padding:
         return padded[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
+class KnownFeatures:
+    """What several passes over the same frames share: the encoder's answer for every frame.
+
+    Args:
+        numbers: a number for each frame of the pass, the same frame's being the same in every pass.
+        by_number: number -> (B, C, h, w), filled as frames are encoded; shared by the passes.
+    """
+
+    def __init__(self, numbers: Sequence[int], by_number: dict[int, Tensor]) -> None:
+        self.numbers = numbers
+        self.by_number = by_number
+
+
 class _Features:
     """Features of the frames of some clips, each encoded once and kept while windows may ask for it."""
 
-    def __init__(self, network: AllTracker, frames_BTCHW: Tensor, padding: Padding) -> None:
+    def __init__(
+        self, network: AllTracker, frames_BTCHW: Tensor, padding: Padding, known: KnownFeatures | None
+    ) -> None:
         self.network = network
+        self.known = known
         self.frames = frames_BTCHW
         self.padding = padding
         self.kept: dict[int, list[Tensor]] = {}
@@ -182,12 +211,20 @@ class _Features:
         self.kept = {t: levels for t, levels in self.kept.items() if t >= wanted[0]}
         missing = sorted(set(wanted) - set(self.kept))
         batch = len(self.frames)
+        if self.known is not None:
+            elsewhere = {t: self.known.by_number.get(self.known.numbers[t]) for t in missing}
+            self.kept |= {t: pool(encoded) for t, encoded in elsewhere.items() if encoded is not None}
+            missing = [t for t in missing if t not in self.kept]
         dtype = self.network.update_block.final_conv.weight.dtype
         h, w = self.padding.cells
         at_once = max(1, self.network.budget() // (4 * _NUMBERS_PER_CELL * batch * h * w))
         for some in _runs(missing, at_once):
             frames = self.frames[:, some[0] : some[-1] + 1].flatten(0, 1)
-            pyramid = pool(self.network.encode(self.padding.prepare(frames, dtype)))
+            encoded = self.network.encode(self.padding.prepare(frames, dtype))
+            if self.known is not None:
+                for i, of_frame in enumerate(encoded.view(batch, len(some), *encoded.shape[1:]).unbind(1)):
+                    self.known.by_number[self.known.numbers[some[i]]] = of_frame.clone()
+            pyramid = pool(encoded)
             each = [level.view(batch, len(some), *level.shape[1:]) for level in pyramid]
             self.kept |= {t: [level[:, i].clone() for level in each] for i, t in enumerate(some)}
         return [torch.stack([self.kept[t][i] for t in wanted], 1).flatten(0, 1) for i in range(LEVELS)]

@@ -28,6 +28,8 @@ _UNSEEN_BEFORE: Final = 0.1
 _SEEN: Final = 0.02
 #: the camera is believed where this share of the covered points follow it.
 _CAMERA: Final = 0.4
+#: pixels, standard deviation of the widest neighbourhood that holes are filled from.
+_WIDEST: Final = 32.0
 
 
 @dataclass(frozen=True)
@@ -151,16 +153,24 @@ def _filled(flow_THW2: Flow, visibility_THW: npt.NDArray[np.float32]) -> Displac
 
 
 def _from_neighbours(flow_HW2: Flow, covered_HW: npt.NDArray[np.bool_]) -> Flow:
-    """The mean of covered pixels, of so wide a neighbourhood that there are any."""
+    """The mean of covered pixels, of so wide a neighbourhood that there are any; far from all, the nearest one."""
     known = np.where(covered_HW[..., None], flow_HW2, 0).astype(np.float32)
     weight = covered_HW.astype(np.float32)
     filled, missing = known.copy(), ~covered_HW
     sigma = 1.0
-    while missing.any():
+    while missing.any() and sigma <= _WIDEST:
         near = cv2.GaussianBlur(weight, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
         reached = missing & (near > 1e-3)
         mean = cv2.GaussianBlur(known, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
         filled[reached] = mean[reached] / near[reached][:, None]
         missing &= ~reached
         sigma *= 2
+    if missing.any():
+        # a few pixels weigh next to nothing in so wide a mean
+        _, place = cv2.distanceTransformWithLabels(
+            (~covered_HW).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        nearest = np.zeros((place.max() + 1, 2), np.float32)
+        nearest[place[covered_HW]] = flow_HW2[covered_HW]
+        filled[missing] = nearest[place[missing]]
     return filled

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from motive_fo.errors import InputError, MissingDependencyError
 from motive_fo.flow.alltracker import Variant
@@ -165,11 +168,15 @@ def _described(variant: Variant, path: Path, origin: Origin) -> Weights:
 def _hub(variant: Variant, *, local: bool) -> str:
     """The path of the official file in the hub's cache; ``local``: only if it is there already."""
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
     except ImportError as error:
         raise MissingDependencyError(
             "huggingface_hub is not installed (pip install 'motive-fo[alltracker]')"
         ) from error
+    host = urlsplit(constants.ENDPOINT).hostname
+    if not local and host and not getproxies():
+        # offline, this says so at once; the hub's library tries for half a minute
+        socket.getaddrinfo(host, None)
     return str(hf_hub_download(REPOSITORY, FILES[variant], local_files_only=local))
 
 

@@ -99,6 +99,21 @@ def test_the_anchor_is_chosen_from_either_end(weights):
         build(9).estimate(frames, "step")
 
 
+def test_two_anchors_encode_every_frame_once_and_give_the_same(weights, monkeypatch):
+    frames = _bytes(5, 64, 64)
+    estimator = AllTrackerFlow("tiny", weights, input_size=64, iterations=1)
+    encoded = []
+    encode = estimator.network.encode
+    monkeypatch.setattr(estimator.network, "encode", lambda x: encoded.append(len(x)) or encode(x))
+    together = estimator.estimate(frames, "step")
+    assert sum(encoded) == 5
+    encoded.clear()
+    estimator.network.memory = 1 << 18  # too little to keep a clip's features
+    apart = estimator.estimate(frames, "step")
+    assert sum(encoded) == 10
+    np.testing.assert_allclose(together.flow_THW2, apart.flow_THW2, atol=1e-4)
+
+
 def test_identity_holds_what_changes_the_numbers(weights, estimator):
     identity = estimator.identity("step")
     assert identity["estimator"] == "alltracker-tiny"

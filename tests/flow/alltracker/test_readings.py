@@ -130,6 +130,18 @@ def test_what_enters_the_frame_moves_with_the_camera():
     assert _error(found, scene)[new].max() < 0.01
 
 
+def test_a_single_covered_pixel_fills_a_whole_frame():
+    """No neighbourhood reaches from one corner to the other: the filling ends all the same."""
+    flow = np.full((3, 200, 300, 2), 2.0, np.float32)
+    flow[1:, 0, 0] = 1.0
+    flow[0] = 0
+    seen = np.zeros((3, 200, 300), np.float32)
+    seen[:, 0, 0] = 1
+    found = step_reading([Tracks(flow, seen)])
+    assert np.isfinite(found.flow_THW2).all()
+    assert np.allclose(found.flow_THW2[1], 1.0, atol=1e-5)
+
+
 def test_holes_without_a_camera_are_filled_from_their_neighbours():
     """Three bands that move apart, none of which two fifths of the frame follow."""
     rows, width = 60, 40

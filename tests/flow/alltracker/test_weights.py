@@ -3,7 +3,7 @@
 import hashlib
 import pickle
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def nothing_here(tmp_path, monkeypatch):
     return _hub(monkeypatch, lambda local: (_ for _ in ()).throw(OSError("no route to the hub\nmore")))
 
 
-def _hub(monkeypatch, answer):
+def _hub(monkeypatch, answer, endpoint="http://127.0.0.1"):
     calls = []
 
     def hf_hub_download(repo_id, filename, *, local_files_only=False):
@@ -33,6 +33,7 @@ def _hub(monkeypatch, answer):
 
     module = ModuleType("huggingface_hub")
     module.hf_hub_download = hf_hub_download
+    module.constants = SimpleNamespace(ENDPOINT=endpoint)
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     return calls
 
@@ -81,6 +82,15 @@ def test_without_a_network_one_sentence_says_what_to_do():
     assert "\n" not in text
     for part in ("no route to the hub", "alltracker.pth", str(cache_folder()), "MOTIVE_ALLTRACKER_WEIGHTS", "dis or f"):
         assert part in text
+
+
+def test_a_hub_without_an_address_is_not_tried_for_half_a_minute(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    calls = _hub(monkeypatch, lambda local: (_ for _ in ()).throw(OSError("no file")), "https://hub.invalid")
+    with pytest.raises(InputError, match="alltracker are not on this machine and it could not be downloaded"):
+        find_weights("full")
+    assert [local for *_, local in calls] == [True]
 
 
 def test_looking_does_not_download(nothing_here):
