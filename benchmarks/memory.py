@@ -16,19 +16,17 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.record import goal, write
+from benchmarks.wan import RandomWan
 from motive_fo.attribution.gradients import clip_sketch, streaming
 from motive_fo.attribution.loss import motion_weighted_loss, shared_noise
 from motive_fo.attribution.parameters import attributed_parameters
 from motive_fo.attribution.projection import FastfoodProjection, Projection, SRHTProjection
-from motive_fo.clips.spec import ClipSpec, FrameRule
-from motive_fo.models.base import Noised
-from motive_fo.models.card import ModelCard, Strides
+from motive_fo.clips.spec import ClipSpec
 
 RUNS = 3
 ALLOWED_MIB = 64
@@ -41,48 +39,19 @@ VARIANTS = {
 }
 
 
-class _Wan:
-    """A Wan transformer behind the model protocol, without encoders: latents and captions are random numbers."""
-
-    card = ModelCard("wan", Strides(4, 8, 8), FrameRule(4), 16, ClipSpec(0, 16, 9, 64, 64))
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        from diffusers import WanTransformer3DModel
-
-        torch.manual_seed(0)
-        self.network = WanTransformer3DModel(
-            num_attention_heads=12, attention_head_dim=64, in_channels=16, out_channels=16, text_dim=256,
-            freq_dim=256, ffn_dim=3072, num_layers=12, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
-        )  # fmt: skip
-
-    def identity(self) -> dict[str, Any]:
-        return {"name": "wan"}
-
-    def encode_frames(self, frames_THW3: Any) -> torch.Tensor:
-        return torch.randn(self.latent_shape(self.card.default_clip), generator=torch.Generator().manual_seed(1))
-
-    def encode_caption(self, caption: str) -> torch.Tensor:
-        return torch.randn(1, 16, 256, generator=torch.Generator().manual_seed(2))
-
-    def latent_shape(self, spec: ClipSpec) -> tuple[int, ...]:
-        return (1, 16, *self.card.grid(spec))
-
-    def noise(self, x0: torch.Tensor, e: torch.Tensor, timestep: float) -> Noised:
-        s = timestep / 1000
-        return Noised((1 - s) * x0 + s * e, e - x0, torch.tensor([timestep], dtype=torch.float32))
-
-    def predict(self, x_t: torch.Tensor, timestep: torch.Tensor, condition: Any) -> torch.Tensor:
-        prediction: torch.Tensor = self.network(x_t, timestep, condition, return_dict=False)[0]
-        return prediction
-
-    def arrange_mask(self, mask_Fhw: torch.Tensor) -> torch.Tensor:
-        return mask_Fhw[None, None]
+SIZE = {
+    "num_attention_heads": 12,
+    "attention_head_dim": 64,
+    "text_dim": 256,
+    "ffn_dim": 3072,
+    "num_layers": 12,
+}
+CLIP = ClipSpec(0, 16, 9, 64, 64)
 
 
 def _child(variant: str) -> None:
     """One variant, its peak printed as JSON."""
-    model = _Wan()
+    model = RandomWan(SIZE, CLIP)
     parameters = attributed_parameters(model.network)
     x0, condition = model.encode_frames(None), model.encode_caption("")
     mask = np.random.default_rng(0).random(model.card.grid(model.card.default_clip)).astype(np.float32)

@@ -48,7 +48,7 @@ def main() -> None:
         with RunStore(Path(scratch) / "run.zarr", write=True) as store:
             report = compute_motion_table(records, store, settings, progress=progress)
     rows = []
-    for step in ("total", "decode", "flow", "camera", "statistics"):
+    for step in ("total", "decode", "flow", "statistics"):
         seconds = report.seconds[step]
         rows.append({"step": step, "clips": clips, "ms per clip": seconds / clips * 1e3, "clips/s": clips / seconds})
     early, late = (memory[key] for key in sorted(memory))

@@ -34,7 +34,7 @@ from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
 from motive_fo.influence.cosine import cosine_scores
 from motive_fo.influence.selection import percentile_ranks
 from motive_fo.models.registry import load_model, model_card
-from motive_fo.pipeline.motion import MotionSettings, clip_motion
+from motive_fo.pipeline.motion import MotionSettings, clip_mask, measure_clip
 from motive_fo.pipeline.report import StepReport
 from motive_fo.synthetic.corpus import write_corpus
 
@@ -61,7 +61,7 @@ def _exact_gradients(train: int, queries: int) -> tuple[npt.NDArray[np.float32],
             }
             for path in (*corpus.train, *corpus.queries):
                 clip = decode(path, settings.spec)
-                mask = clip_motion(clip, settings, report).mask_Fhw
+                mask = clip_mask(measure_clip(clip, settings, report), settings)
                 with torch.no_grad():
                     x0, condition = model.encode_frames(clip.frames_THW3), model.encode_caption(captions[path.name])
                 found.append(clip_sketch(model, backward, x0, condition, mask, 750.748, 0).sketch_2D[MASKED])

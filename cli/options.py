@@ -55,6 +55,8 @@ def _option(name: str, hint: Any, default: Any) -> Callable[[Command], Command]:
     hint = plain_hint(hint)
     flag = f"--{name.replace('_', '-')}"
     if hint is bool:
+        if default:
+            flag += f"/--no-{name.replace('_', '-')}"
         return click.option(flag, name, is_flag=True, default=None, help=info.description)
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
     note = f"{info.description} [default: {shown}]" if shown not in (None, "") else info.description

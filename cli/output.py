@@ -18,9 +18,11 @@ import click
 from motive_fo.progress import duration
 
 if TYPE_CHECKING:
+    from motive_fo.dataset.baselines import BaselinesReport
     from motive_fo.dataset.curation import CurateReport
     from motive_fo.dataset.estimate import Estimate
     from motive_fo.dataset.whole import RunReport
+    from motive_fo.exporters.survival import Survival
     from motive_fo.pipeline.report import StepReport
     from motive_fo.progress import Progress
 
@@ -28,6 +30,7 @@ _LOG_EVERY = 10.0  # seconds between lines where the error stream is no terminal
 _SHOWN_FAILURES = 1000  # a verbose listing longer than this is no listing: `motive scores` writes all
 
 _SHOWN_PASSED = 3
+_SHOWN_REASONS = 5
 
 Command = Callable[..., Any]
 
@@ -249,10 +252,42 @@ def curate_lines(report: CurateReport) -> list[str]:
 
 def export_lines(data: dict[str, Any]) -> list[str]:
     """An export's report."""
-    lines = [f"export: {data['written']} clips in {data['folder']}"]
+    state = ", as it was: nothing is changed" if data["unchanged"] else ""
+    lines = [f"export: {data['written']} clips in {data['folder']}{state}"]
+    survival = data["survival"]
+    names = {"kept": "kept as scored", "cut": "cut", "retimed": "re-timed", "dropped": "dropped"}
+    lines.append(f"  {survival['layout']}: " + ", ".join(f"{survival[key]} {name}" for key, name in names.items()))
     if data["without_caption"]:
         lines.append(f"  {data['without_caption']} without a caption")
+    if data["changed_captions"]:
+        lines.append(f"  {len(data['changed_captions'])} captions changed, see the manifest")
     if data["skipped"]:
         first = next(iter(data["skipped"].items()))
         lines.append(f"  {len(data['skipped'])} skipped, the first: {first[0]} ({first[1]})")
-    return [*lines, f"  train with: {data['command']}"]
+    use = {"videofolder": "read", "vbench": "judge"}.get(survival["layout"], "train")
+    return [*lines, f"  {use} with: {data['command']}"]
+
+
+def survival_lines(reports: Sequence[Survival]) -> list[str]:
+    """What trainers make of clips: a table, and below it why."""
+    from motive_fo.exporters.survival import survival_table
+
+    why = [f"  {report.layout}: {sentence}" for report in reports for sentence in _first(report.sentences())]
+    return [*survival_table(reports), *why]
+
+
+def baseline_lines(report: BaselinesReport) -> list[str]:
+    """The selection and its baselines as a table."""
+    width = max(len(each.view) for each in report.sets)
+    lines = [f"{'view':<{width}}  clips  shared  coverage  px/frame"]
+    for each in report.sets:
+        moves = "-" if each.motion is None else f"{each.motion:.2f}"
+        lines.append(f"{each.view:<{width}}  {each.clips:>5}  {each.shared:>6.0%}  {each.coverage:>8.0%}  {moves:>8}")
+    return lines + [
+        f"  {each.folder}: {each.steps} steps, {each.passes:.2f} passes" for each in report.sets if each.folder
+    ]
+
+
+def _first(sentences: list[str]) -> list[str]:
+    rest = len(sentences) - _SHOWN_REASONS
+    return sentences[:_SHOWN_REASONS] + ([f"and {rest} more, see --verbose"] if rest > 0 else [])

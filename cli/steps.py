@@ -1,4 +1,4 @@
-"""Commands of the pipeline: import, motion, gradients, influence, export, run."""
+"""Commands of the pipeline: import, motion, gradients, influence, run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import click
 from motive_fo.config import (
     AttributionConfig,
     ClipConfig,
-    ExportConfig,
     FlowConfig,
     InfluenceConfig,
     MotionConfig,
@@ -21,7 +20,6 @@ from .options import changes, preset_option, settings_options
 from .output import (
     Output,
     estimate_lines,
-    export_lines,
     failure_lines,
     import_lines,
     output_options,
@@ -188,37 +186,6 @@ def influence_command(
     out.emit(report.as_dict(), step_lines(report))
     if out.verbose:
         out.detail([*failure_lines(dataset, run), *timing_lines([report])])
-
-
-@click.command("export")
-@dataset_argument
-@click.argument("folder", type=click.Path())
-@run_option
-@click.option("--view", help="saved view or tag to export [default: the run's selection]")
-@settings_options(ExportConfig)
-@output_options(details=True)
-def export_command(dataset: str, folder: str, run: str, view: str | None, out: Output, **given: Any) -> None:
-    """Write the selection into FOLDER as a trainer reads it.
-
-    \b
-    motive export my-clips selected/
-    motive export my-clips selected/ --view "motive: majority vote" --media copy
-    """
-    import motive_fo
-    from motive_fo.dataset.choose import choose_train
-    from motive_fo.dataset.connect import load_dataset
-
-    samples = load_dataset(dataset)
-    with out.progress() as progress:
-        report = motive_fo.export(
-            samples if view is None else choose_train(samples, view),
-            folder,
-            run,
-            config=changes(ExportConfig, given),
-            progress=progress,
-        )
-    out.emit(report.as_dict(), export_lines(report.as_dict()))
-    out.detail([f"skipped: {clip_id} ({why})" for clip_id, why in report.skipped.items()])
 
 
 @click.command("run")

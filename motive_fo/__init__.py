@@ -21,9 +21,11 @@ if TYPE_CHECKING:
         RunConfig,
         SelectionConfig,
     )
+    from motive_fo.dataset.baselines import baselines
     from motive_fo.dataset.curation import curate, what_if
     from motive_fo.dataset.embeddings import map_sketches, similar_gradients
     from motive_fo.dataset.estimate import estimate
+    from motive_fo.dataset.export import export, survival
     from motive_fo.dataset.imports import import_clips
     from motive_fo.dataset.jobs import cancel_job, list_jobs, start_job
     from motive_fo.dataset.motion_report import show_motion, write_motion_page
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
         compute_gradients,
         compute_motion,
         delete_run,
-        export,
         group_norms,
         query_scores,
         score_influence,
@@ -56,7 +57,9 @@ _HOMES = {
     "list_queries": "motive_fo.dataset.queries",
     "mark_queries": "motive_fo.dataset.queries",
     "remove_queries": "motive_fo.dataset.queries",
-    "export": "motive_fo.dataset.steps",
+    "export": "motive_fo.dataset.export",
+    "survival": "motive_fo.dataset.export",
+    "baselines": "motive_fo.dataset.baselines",
     "group_norms": "motive_fo.dataset.steps",
     "query_scores": "motive_fo.dataset.steps",
     "similar_motion": "motive_fo.dataset.steps",
@@ -95,6 +98,7 @@ __all__ = [
     "RunConfig",
     "SelectionConfig",
     "add_queries",
+    "baselines",
     "cancel_job",
     "compute_gradients",
     "compute_motion",
@@ -119,6 +123,7 @@ __all__ = [
     "similar_gradients",
     "similar_motion",
     "start_job",
+    "survival",
     "what_if",
     "write_motion_page",
     "write_overlays",

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
@@ -20,6 +20,7 @@ from motive_fo.clips.policy import Short
 from motive_fo.clips.spec import ClipSpec, Crop
 from motive_fo.errors import ConfigError
 from motive_fo.models.card import ModelCard
+from motive_fo.models.diffusion.folder import absolute_name
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -30,6 +31,7 @@ PRESET_HELP: Final = "settings to start from: our defaults, or the paper read li
 MaskSide = Literal["both", "query", "train", "none"]
 Preset = Literal["default", "paper"]
 Combine = Literal["mean-cosine", "concat", "mean-sketch", "mean-rank"]
+Layout = Literal["diffsynth", "finetrainers", "diffusion-pipe", "musubi", "videofolder", "vbench"]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -139,13 +141,34 @@ class MotionConfig:
         Literal["area", "bilinear"],
         Field(description="pixels to latent cells: area averages all of them; bilinear reads four (the paper's)"),
     ] = "area"
+    reuse: Annotated[
+        bool, Field(description="use motion measured by earlier runs, and keep it for later ones; changes no number")
+    ] = True
 
 
 @dataclass(frozen=True, config=_STRICT)
 class AttributionConfig:
     """Which gradients are taken and how they are projected."""
 
-    model: Annotated[str, Field(min_length=1, description="attributed video model; tiny is embedded")] = "tiny"
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="attributed video model: tiny (embedded), a diffusers folder, a hub repository OWNER/NAME; "
+            "with +FOLDER a fine-tuned transformer of it; or MODULE:NAME, an adapter of your own",
+        ),
+    ] = "tiny"
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Field(description="numbers of network and text encoder; auto: bfloat16 on a GPU, float32 elsewhere"),
+    ] = "auto"
+    checkpointing: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="compute activations again instead of keeping them; auto: for large networks"),
+    ] = "auto"
+    keep_encodings: Annotated[
+        bool, Field(description="keep latents and text embeddings of large models for later runs; changes no number")
+    ] = True
     timesteps: Annotated[
         tuple[Annotated[float, Field(gt=0, le=1000)], ...],
         Field(min_length=1, description="positions in the noise schedule, 0 (clean) to 1000 (noise)"),
@@ -174,6 +197,12 @@ class AttributionConfig:
     block: Annotated[int, Field(ge=1, description="gradient elements per Walsh-Hadamard block, a power of two")] = 4096
     seed: Annotated[int, Field(ge=0, description="seed of the projection")] = 0
     device: Annotated[str, Field(description="auto, cpu, cuda or cuda:N")] = "auto"
+
+    @field_validator("model")
+    @classmethod
+    def _from_anywhere(cls, name: str) -> str:
+        """Folders by their absolute paths: a run is continued from other folders too."""
+        return absolute_name(name)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -246,11 +275,36 @@ class SelectionConfig:
 class ExportConfig:
     """How a selection is written for a trainer."""
 
-    layout: Annotated[Literal["diffsynth"], Field(description="trainer whose layout is written")] = "diffsynth"
-    media: Annotated[Literal["symlink", "copy"], Field(description="symlink takes no space; copy stands alone")] = (
-        "symlink"
-    )
-    overwrite: Annotated[bool, Field(description="replace what is in the folder")] = False
+    layout: Annotated[Layout, Field(description="trainer (or judge) whose layout is written")] = "diffsynth"
+    media: Annotated[
+        Literal["symlink", "hardlink", "copy", "reencode"],
+        Field(
+            description="symlink and hardlink take no space; copy stands alone; reencode writes the frames as scored"
+        ),
+    ] = "symlink"
+    overwrite: Annotated[bool, Field(description="renew the export that is in the folder")] = False
+    strict: Annotated[bool, Field(description="refuse if the trainer would not train on some of the clips")] = False
+    frames: Annotated[
+        int | None, Field(ge=2, description="frames the trainer is asked for; those the clips were scored with if open")
+    ] = None
+    buckets: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(description="numbers of frames the trainer may cut clips to; measured from the clips where empty"),
+    ] = ()
+    trainer_fps: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1000,
+            description="frames per second the trainer works at; 16, or 24 for clips scored at 24, if open",
+        ),
+    ] = None
+    missing_caption: Annotated[
+        str, Field(description="caption for clips that have none; empty leaves them without")
+    ] = ""
+    steps: Annotated[
+        int | None, Field(ge=1, description="training steps the command asks for; the trainer's own choice if open")
+    ] = None
 
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
@@ -353,6 +407,9 @@ def load(path: str | Path) -> RunConfig:
     for key in ("videos", "queries", "export_to", "store"):
         if isinstance(data.get(key), str) and not data[key].startswith("dataset:"):
             data[key] = str(path.parent / Path(data[key]).expanduser())
+    attribution = data.get("attribution")
+    if isinstance(attribution, dict) and isinstance(attribution.get("model"), str):
+        data["attribution"] = {**attribution, "model": absolute_name(attribution["model"], path.parent)}
     return parse(data)
 
 

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from motive_fo.errors import MotiveError
+
+if TYPE_CHECKING:
+    from motive_fo.config import AttributionConfig, ClipConfig
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -25,11 +28,21 @@ class Finding:
     text: str
 
 
-def examine(dataset: str | None = None) -> list[Finding]:
+def examine(
+    dataset: str | None = None,
+    *,
+    attribution: AttributionConfig | None = None,
+    clip: ClipConfig | None = None,
+    video: str | Path | None = None,
+) -> list[Finding]:
     """Check environment, decoders, model, database and stores.
 
     Args:
         dataset: also open the stores of this dataset's runs.
+        attribution: also load this model and compare the sketches of clips alone, repeated, in another order and in
+            float32; see ``motive_fo.pipeline.numerics``.
+        clip: clip specification for that; the model's own where open.
+        video: a real clip for that; rendered ones where open.
     """
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("python", _python),
@@ -44,6 +57,9 @@ def examine(dataset: str | None = None) -> list[Finding]:
     ]
     if dataset is not None:
         checks.append(("stores", lambda: _stores(dataset)))
+    if attribution is not None:
+        chosen = attribution
+        checks.append((f"model {chosen.model}", lambda: _numerics(chosen, clip, video)))
     findings: list[Finding] = []
     for subject, check in checks:
         try:
@@ -145,6 +161,21 @@ def _model() -> list[Finding]:
     model = load_model("tiny", "cpu")
     count = sum(parameter.numel() for _, parameter in attributed_parameters(model.network))
     return [Finding("ok", "model", f"tiny is ready, {count:,} attributed parameters")]
+
+
+def _numerics(attribution: AttributionConfig, clip: ClipConfig | None, video: str | Path | None) -> list[Finding]:
+    from motive_fo.clips.decode import decode
+    from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
+    from motive_fo.models.registry import model_card
+    from motive_fo.pipeline.motion import MotionSettings
+    from motive_fo.pipeline.numerics import check_numerics
+
+    settings = MotionSettings.build(
+        clip or ClipConfig(), FlowConfig(estimator="dis"), MotionConfig(), model_card(attribution.model)
+    )
+    frames = [] if video is None else [decode(Path(video), settings.spec).frames_THW3]
+    checks = check_numerics(settings, attribution, frames)
+    return [Finding(check.verdict, f"model {attribution.model}", f"{check.subject}: {check.text}") for check in checks]
 
 
 def _data_folder() -> list[Finding]:

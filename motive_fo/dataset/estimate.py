@@ -27,10 +27,10 @@ from motive_fo.dataset.imports import list_clips
 from motive_fo.dataset.listing import Entry
 from motive_fo.dataset.run_record import RunRecord, open_run
 from motive_fo.errors import ClipError, InputError
-from motive_fo.models.registry import load_model, model_card
+from motive_fo.models.registry import attributed_model, model_card
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.record import ClipRecord, outdated
-from motive_fo.pipeline.report import StepReport
+from motive_fo.pipeline.report import ENCODING, StepReport
 from motive_fo.progress import Progress, silent
 from motive_fo.store.identity import require_equal
 from motive_fo.store.run_store import Role, RunStore
@@ -322,7 +322,7 @@ class _GradientWork(_MotionWork):
         from motive_fo.pipeline.gradients import GradientSettings
 
         super().__init__(settings)
-        self._gradients = GradientSettings.build(settings, config, load_model(config.model, config.device))
+        self._gradients = GradientSettings.build(settings, config, attributed_model(config, settings.spec))
 
     def compute(self, records: Sequence[ClipRecord], store: RunStore, progress: Progress) -> StepReport:
         from motive_fo.pipeline.gradients import compute_sketch_table
@@ -414,12 +414,13 @@ def _measure(
         return [], {}, 0.0, []
     places = np.unique(np.linspace(0, len(sound) - 1, MEASURED + 1).round().astype(int))
     chosen = [sound[place] for place in places.tolist()]
-    times: list[float] = []
+    marks: dict[str, list[float]] = {}
+    begun = time.perf_counter()
 
     def watched(label: str, done: int, total: int) -> None:
-        times.append(time.perf_counter())
+        marks.setdefault(label, []).append(time.perf_counter())
         progress("measuring", done, total)
-        if done >= 2 and times[-1] - times[0] > SECONDS_MEASURING:
+        if label != ENCODING and done >= 2 and time.perf_counter() - begun > SECONDS_MEASURING:
             raise _EnoughError
 
     notes: list[str] = []
@@ -437,12 +438,22 @@ def _measure(
             if report.codes:
                 failed = ", ".join(f"{code} {count}" for code, count in report.codes.most_common())
                 notes.append(f"of the clips computed to measure, some failed: {failed}")
-    each = [later - sooner for sooner, later in pairwise(times)]
+    each = _per_clip(marks)
     if len(each) == 1:
         notes.append("one clip was measured, and its time includes starting up")
         return each, phases, 0.0, notes
     rest = each[1:]
     return rest, phases, max(0.0, each[0] - max(rest)), notes
+
+
+def _per_clip(marks: dict[str, list[float]]) -> list[float]:
+    """Seconds of each clip, from the moments its step told its progress. Large models go over the clips twice."""
+    encoding = marks.get(ENCODING)
+    (stamps,) = (moments for label, moments in marks.items() if label != ENCODING)
+    if encoding is None:
+        return [later - sooner for sooner, later in pairwise(stamps)]
+    rounds = pairwise(encoding), pairwise([encoding[-1], *stamps[1:]])
+    return [(b - a) + (d - c) for (a, b), (c, d) in zip(*rounds, strict=False)]  # fewer gradients where it was stopped
 
 
 def _earlier(record: RunRecord, step: Step) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "motion_p95": ("FloatField", "95th percentile of motion over all frames and pixels, in pixels per frame"),
     "motion_peak": ("FloatField", "mean over frames of the strongest percent of pixels, in pixels per frame"),
     "camera_share": ("FloatField", "share of the motion's energy that the camera explains, 0 to 1"),
-    "moving_share": ("FloatField", "share of the pixels that move by more than the static floor, 0 to 1"),
+    "moving_share": ("FloatField", "share of the pixels that move by more than 0.05 pixels per frame, 0 to 1"),
     "smoothness": ("FloatField", "1 minus mean acceleration over mean speed along the motion, 0 to 1"),
     "dynamic_score": ("FloatField", "VBench's dynamic degree as a number: above 1 the clip is dynamic"),
     "cuts": ("IntField", "scene cuts inside the clip: motion across a cut is nobody's"),
@@ -69,6 +70,34 @@ def write_values(dataset: Any, run: str, name: str, values: Mapping[str, Any]) -
         raise KeyError(f"{name!r} is no field of a run")
     if values:
         dataset.set_values(f"{run}.{name}", dict(values), key_field="id", progress=False)
+
+
+def write_changes(dataset: Any, run: str, columns: Mapping[str, Mapping[str, Any]]) -> int:
+    """Several fields of every sample in one bulk write that leaves out what is in the database already.
+
+    Args:
+        columns: field -> sample id -> value; a sample that is not named loses its value.
+
+    Returns:
+        how many samples were written.
+    """
+    unknown = set(columns) - set(FIELDS)
+    if unknown:
+        raise KeyError(f"{unknown.pop()!r} is no field of a run")
+    from pymongo import UpdateOne
+
+    paths = {name: f"{run}.{name}" for name in columns}
+    ids, *present = dataset.values(["_id", *paths.values()])
+    now = datetime.now(UTC)
+    writes = []
+    for sample_id, *known in zip(ids, *present, strict=True):
+        wanted = [of_sample.get(str(sample_id)) for of_sample in columns.values()]
+        changed = {path: value for path, value, was in zip(paths.values(), wanted, known, strict=True) if value != was}
+        if changed:
+            writes.append(UpdateOne({"_id": sample_id}, {"$set": {**changed, "last_modified_at": now}}))
+    if writes:
+        dataset._bulk_write(writes)  # what set_values does for one field at a time
+    return len(writes)
 
 
 def write_motion(dataset: Any, run: str, chosen: Chosen, table: Table) -> None:

@@ -50,6 +50,16 @@ def data_folder() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "motive-fo"
 
 
+def measured_folder() -> Path:
+    """Where measured motion is kept for all runs: it can be deleted at any time and is then measured again."""
+    return data_folder() / "measured-motion"
+
+
+def encodings_folder() -> Path:
+    """Where latents and text embeddings of large models are kept for all runs: it can be deleted at any time too."""
+    return data_folder() / "encodings.zarr"
+
+
 @dataclass
 class RunRecord:
     """What is known of a run.

@@ -13,12 +13,10 @@ import numpy as np
 from motive_fo.config import (
     AttributionConfig,
     ClipConfig,
-    ExportConfig,
     FlowConfig,
     InfluenceConfig,
     MotionConfig,
     Preset,
-    merge,
     plain,
 )
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
@@ -27,14 +25,21 @@ from motive_fo.dataset.fields import declare_fields, write_gradients, write_moti
 from motive_fo.dataset.overlay_files import remove_overlays
 from motive_fo.dataset.queries import run_queries
 from motive_fo.dataset.rates import note_rate
-from motive_fo.dataset.run_record import RunRecord, drop_run, has_run, load_run, open_run, save_run
-from motive_fo.dataset.views import save_motion_views, selected_view
+from motive_fo.dataset.run_record import (
+    RunRecord,
+    drop_run,
+    encodings_folder,
+    has_run,
+    load_run,
+    measured_folder,
+    open_run,
+    save_run,
+)
+from motive_fo.dataset.views import save_motion_views
 from motive_fo.errors import InputError, MotiveError
-from motive_fo.exporters.base import ExportItem, ExportReport
-from motive_fo.exporters.registry import build_exporter
 from motive_fo.flow.registry import settle_estimator
 from motive_fo.influence.selection import percentile_ranks, scored_clips
-from motive_fo.models.registry import load_model, model_card
+from motive_fo.models.registry import attributed_model, model_card
 from motive_fo.motion.hoof import similarity
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.report import StepReport
@@ -79,7 +84,14 @@ def compute_motion(
     with open_step(dataset, run, store, preset) as (record, run_store):
         settings = _motion_settings(record, clip, flow, motion, {"model": model} if model else None, preset)
         chosen = records_of(samples)
-        report = compute_motion_table(chosen.records, run_store, settings, retry_failed=retry_failed, progress=progress)
+        report = compute_motion_table(
+            chosen.records,
+            run_store,
+            settings,
+            known=measured_folder(),
+            retry_failed=retry_failed,
+            progress=progress,
+        )
         _write_motion_results(dataset, record, chosen, run_store)
         record.steps["motion"] = report.as_dict()
         note_rate("motion", report)
@@ -123,7 +135,7 @@ def compute_gradients(
         clips = _choose_clips(dataset, record, train, query)
         settings = _motion_settings(record, clip, flow, motion, attribution, preset)
         config = record.section("attribution")
-        gradient_settings = GradientSettings.build(settings, config, load_model(config.model, config.device))
+        gradient_settings = GradientSettings.build(settings, config, attributed_model(config, settings.spec))
         reports: dict[str, StepReport] = {}
         roles: tuple[Role, ...] = ("query", "train")
         for role in roles:
@@ -132,6 +144,8 @@ def compute_gradients(
                 run_store,
                 gradient_settings,
                 role,
+                known_motion=measured_folder(),
+                kept_encodings=encodings_folder() if config.keep_encodings else None,
                 retry_failed=retry_failed,
                 progress=progress,
             )
@@ -194,47 +208,6 @@ def score_influence(
             write_values(dataset, run, name, dict(zip(sample_ids, plain_values, strict=True)))
         write_states(dataset, run, clips["train"], run_store)
         record.steps["influence"] = report.as_dict()
-    return report
-
-
-def export(
-    samples: Any,
-    folder: str | Path,
-    run: str = "motive",
-    *,
-    config: ExportConfig | Changes | None = None,
-    progress: Progress = silent,
-) -> ExportReport:
-    """Write clips as a trainer reads them: media, listing and a manifest. Complete or absent.
-
-    Args:
-        samples: a view to export as it is, or a dataset (or its name) for the run's selection.
-        folder: must be new, empty, or, with ``overwrite``, an earlier export.
-    """
-    samples = as_samples(samples)
-    dataset = dataset_of(samples)
-    record = load_run(dataset, run)
-    view = selected_view(dataset, record) if samples is dataset else samples
-    given: ExportConfig = merge(ExportConfig(), config, "export")
-    exporter = build_exporter(given.layout)
-    spec = record.section("clip").resolve(model_card(record.section("attribution").model))
-    report = exporter.write(
-        _export_items(view, run),
-        Path(folder).expanduser(),
-        config=given,
-        spec=spec,
-        about={
-            "dataset": dataset.name,
-            "run": run,
-            "view": getattr(view, "name", None),
-            "settings": record.settings,
-            "steps": record.steps,
-        },
-        progress=progress,
-    )
-    if report.folder not in record.exports:
-        record.exports.append(report.folder)
-    save_run(dataset, record)
     return report
 
 
@@ -391,12 +364,3 @@ def _mean_rank(scores_QN: Any) -> Any:
     if scored.any():
         ranks[scored] = percentile_ranks(scores_QN[:, scored]).mean(0)
     return ranks
-
-
-def _export_items(view: Any, run: str) -> list[ExportItem]:
-    names = ("influence", "votes", "rank", "motion_mean")
-    columns = [view.values(f"{run}.{name}") for name in names]
-    return [
-        ExportItem(record.id, record.path, record.caption, record.start, dict(zip(names, values, strict=True)))
-        for record, *values in zip(records_of(view).records, *columns, strict=True)
-    ]

@@ -10,9 +10,10 @@ from typing import Any
 from motive_fo.config import RunConfig, load
 from motive_fo.dataset.connect import load_dataset
 from motive_fo.dataset.curation import CurateReport, curate
+from motive_fo.dataset.export import export
 from motive_fo.dataset.imports import ImportReport, import_clips
 from motive_fo.dataset.run_record import load_run
-from motive_fo.dataset.steps import compute_gradients, export, score_influence
+from motive_fo.dataset.steps import compute_gradients, score_influence
 from motive_fo.exporters.base import ExportReport
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent

@@ -5,8 +5,25 @@ from __future__ import annotations
 from motive_fo.errors import ConfigError
 from motive_fo.exporters.base import Exporter
 from motive_fo.exporters.diffsynth import DiffSynthExporter
+from motive_fo.exporters.diffusion_pipe import DiffusionPipeExporter
+from motive_fo.exporters.finetrainers import FinetrainersExporter
+from motive_fo.exporters.musubi import MusubiExporter
+from motive_fo.exporters.vbench import VBenchExporter
+from motive_fo.exporters.videofolder import VideofolderExporter
 
-_EXPORTERS: dict[str, type[Exporter]] = {"diffsynth": DiffSynthExporter}
+_EXPORTERS: dict[str, type[Exporter]] = {
+    made.name: made
+    for made in (
+        DiffSynthExporter,
+        FinetrainersExporter,
+        DiffusionPipeExporter,
+        MusubiExporter,
+        VideofolderExporter,
+        VBenchExporter,
+    )
+}
+
+LAYOUTS = tuple(_EXPORTERS)
 
 
 def build_exporter(name: str) -> Exporter:

@@ -86,6 +86,31 @@ class VideoModel(Protocol):
 
 
 @runtime_checkable
+class StagedModel(Protocol):
+    """A model whose encoders are too large to stay beside its network, or too slow to be asked twice.
+
+    What they make is kept, by the clip's content and by ``encoder_identity``, and they leave memory before the first
+    gradient. Conditions of such a model are mappings of names to tensors.
+    """
+
+    def outline(self) -> torch.nn.Module:
+        """The network without weights (on torch's device ``meta``): names and shapes of its parameters."""
+        ...
+
+    def encoder_identity(self) -> Mapping[str, Mapping[str, Any]]:
+        """What latents (``video``) and conditions (``caption``) depend on, beside clip and caption."""
+        ...
+
+    def make_room(self) -> None:
+        """Let the network leave the device while encoders work there. It comes back when it is asked for."""
+        ...
+
+    def leave_encoders(self) -> None:
+        """Let the encoders go. They come back by themselves where something is to be encoded."""
+        ...
+
+
+@runtime_checkable
 class VideoGenerator(Protocol):
     """A model that can also make clips: for queries of its own."""
 

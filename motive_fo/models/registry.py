@@ -1,33 +1,119 @@
-"""Video models by name. A new model is one package and one line in each of the two functions."""
+"""Video models by name: the embedded one, diffusers' folders and hub repositories, and adapters of one's own.
+
+A family of diffusers' pipelines is one file and one line in ``_FAMILIES``. An adapter of one's own is named
+``MODULE:NAME``, or by the name its package gives it in the entry point group ``motive_fo.models``; it is anything that
+has a ``card`` and that makes a ``VideoModel`` when it is called with ``device`` and ``precision``.
+"""
 
 from __future__ import annotations
 
-from motive_fo.errors import ConfigError, MissingDependencyError
-from motive_fo.models.base import VideoModel
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from motive_fo.errors import ConfigError, InputError, MissingDependencyError, MotiveError
 from motive_fo.models.card import ModelCard
+from motive_fo.models.diffusion.folder import ModelFolder, find_folder
+
+if TYPE_CHECKING:
+    from motive_fo.clips.spec import ClipSpec
+    from motive_fo.config import AttributionConfig
+    from motive_fo.models.base import VideoModel
+    from motive_fo.models.diffusion.model import DiffusersModel
 
 MODELS = ("tiny",)
+ENTRY_POINTS: Final = "motive_fo.models"
+
+#: class of a pipeline -> module and class of its adapter
+_FAMILIES: Final = {
+    "WanPipeline": "wan:WanModel",
+    "LTXPipeline": "ltx:LTXModel",
+    "CogVideoXPipeline": "cogvideox:CogVideoXModel",
+    "HunyuanVideoPipeline": "hunyuanvideo:HunyuanVideoModel",
+}
 
 
 def model_card(name: str) -> ModelCard:
-    """Geometry and defaults of a model, without loading its weights. Raises ``ConfigError`` for an unknown name."""
+    """Geometry and defaults of a model, without loading its weights. Raises ``MotiveError`` for an unknown name.
+
+    Args:
+        name: ``tiny``; a folder of diffusers' or a hub repository OWNER/NAME, either with ``+FOLDER`` for a fine-tuned
+            transformer; MODULE:NAME, or the name of an installed adapter.
+    """
     if name == "tiny":
         from motive_fo.models.tiny.card import CARD
 
         return CARD
-    raise ConfigError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+    own = _own_adapter(name)
+    if own is not None:
+        return _card_of(name, own)
+    folder = find_folder(name)
+    if folder is None:
+        raise ConfigError(_unknown(name))
+    return _family(folder).card_of(folder)
 
 
-def load_model(name: str, device: str = "auto") -> VideoModel:
+def load_model(
+    name: str,
+    device: str = "auto",
+    *,
+    precision: str = "auto",
+    checkpointing: str = "auto",
+    timesteps: Iterable[float] = (),
+    spec: ClipSpec | None = None,
+) -> VideoModel:
     """The model with its weights, ready for gradients.
 
     Args:
+        name: as for ``model_card``.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-    """
-    model_card(name)
-    from motive_fo.models.tiny.model import load
+        precision: ``float32``, ``bfloat16``, or ``auto`` for the second on a GPU and the first elsewhere.
+        checkpointing: ``on``, ``off``, or ``auto`` for large networks.
+        timesteps: those that will be asked for; they choose between the experts of a model that has two.
+        spec: the clips that will be given; the model's default where open.
 
-    return load(pick_device(device))
+    Raises:
+        MotiveError: an unknown name, missing files or packages, or settings the model does not take.
+    """
+    if name == "tiny":
+        if precision == "bfloat16":
+            raise ConfigError("the embedded model runs in float32: leave attribution.precision at auto")
+        from motive_fo.models.tiny.model import load
+
+        return load(pick_device(device))
+    own = _own_adapter(name)
+    if own is not None:
+        _card_of(name, own)
+        return cast("VideoModel", own(device=pick_device(device), precision=precision))
+    light = find_folder(name)
+    if light is None:
+        raise ConfigError(_unknown(name))
+    family = _family(light)
+    folder = find_folder(name, family.weighty_parts(light))  # a hub repository is fetched whole now
+    assert folder is not None
+    loaded = family(
+        folder,
+        pick_device(device),
+        precision=precision,
+        checkpointing=checkpointing,
+        timesteps=timesteps,
+        fps=None if spec is None else spec.fps,
+    )
+    return cast("VideoModel", loaded)
+
+
+def attributed_model(config: AttributionConfig, spec: ClipSpec | None = None) -> VideoModel:
+    """The model a run attributes, as its settings say. See ``load_model``."""
+    return load_model(
+        config.model,
+        config.device,
+        precision=config.precision,
+        checkpointing=config.checkpointing,
+        timesteps=config.timesteps,
+        spec=spec,
+    )
 
 
 def pick_device(device: str) -> str:
@@ -45,3 +131,55 @@ def pick_device(device: str) -> str:
     if chosen.type not in ("cpu", "cuda"):
         raise ConfigError(f"device {device!r} is not supported: choose auto, cpu, cuda or cuda:N")
     return device
+
+
+def _family(folder: ModelFolder) -> type[DiffusersModel]:
+    place = _FAMILIES.get(folder.pipeline)
+    if place is None:
+        raise ConfigError(
+            f"{folder.name} is a {folder.pipeline or 'pipeline without a class'}, for which there is no adapter; there "
+            f"are adapters for {', '.join(_FAMILIES)}, and you can write one: docs/models.md"
+        )
+    module, _, name = place.partition(":")
+    return cast("type[DiffusersModel]", getattr(import_module(f"motive_fo.models.diffusion.{module}"), name))
+
+
+def _own_adapter(name: str) -> Callable[..., Any] | None:
+    """The adapter a name stands for, None where it is no such name. Raises ``InputError`` where it cannot be had."""
+    module, colon, attribute = name.partition(":")
+    dotted = module.replace(".", "").isidentifier() and attribute.isidentifier()
+    try:
+        if colon and dotted:
+            made: Any = getattr(import_module(module), attribute)
+        else:
+            found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+            if not found:
+                return None
+            made = found[0].load()
+    except MotiveError:
+        raise
+    except Exception as error:  # whatever importing a stranger's module raises
+        raise InputError(
+            f"the adapter {name!r} cannot be imported ({type(error).__name__}: {error}): is its module installed, or "
+            "its folder in PYTHONPATH?"
+        ) from error
+    return cast(Callable[..., Any], made)
+
+
+def _card_of(name: str, adapter: Callable[..., Any]) -> ModelCard:
+    card = getattr(adapter, "card", None)
+    if not isinstance(card, ModelCard) or not callable(adapter):
+        raise InputError(
+            f"{name!r} is no adapter: it must have a ModelCard as its attribute 'card' and be callable with device and "
+            "precision (docs/models.md)"
+        )
+    return card
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name, [*MODELS, *(point.name for point in entry_points(group=ENTRY_POINTS))])
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return (
+        f"unknown model {name!r}: {hint}give tiny, the folder of a diffusers pipeline, a hub repository OWNER/NAME, "
+        "either with +FOLDER for a fine-tuned transformer, or MODULE:NAME for an adapter of your own"
+    )

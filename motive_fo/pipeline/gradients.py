@@ -6,10 +6,11 @@ decoding and one encoding, and no sketch depends on which others are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,12 @@ from motive_fo.attribution.projection import Projection, build_projection
 from motive_fo.clips.clip import Clip
 from motive_fo.config import AttributionConfig
 from motive_fo.errors import ClipError, MotiveError
-from motive_fo.models.base import VideoModel
-from motive_fo.pipeline.motion import MotionSettings, decoded, known_frames, motion_row, open_motion
-from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated
-from motive_fo.pipeline.report import StepReport
+from motive_fo.models.base import StagedModel, VideoModel
+from motive_fo.pipeline.encoding import Encoded, Encodings, encodings
+from motive_fo.pipeline.measured import MeasuredMotion
+from motive_fo.pipeline.motion import MotionSettings, decoded, known_frames, motion_row, open_motion, take_known
+from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
+from motive_fo.pipeline.report import ENCODING, StepReport
 from motive_fo.progress import Progress, silent
 from motive_fo.store.identity import provenance
 from motive_fo.store.run_store import Role, RunStore
@@ -47,7 +50,7 @@ class GradientSettings:
     @classmethod
     def build(cls, motion: MotionSettings, attribution: AttributionConfig, model: VideoModel) -> GradientSettings:
         """Build the projection for the model's parameters."""
-        chosen = attributed_parameters(model.network, attribution.include, attribution.exclude)
+        chosen = _without_weights(model, attribution)
         projection = build_projection(
             attribution.projection,
             dimension=attribution.dimension,
@@ -61,9 +64,13 @@ class GradientSettings:
         """The attributed parameters. Raises ``ConfigError`` where the patterns fit none."""
         return attributed_parameters(self.model.network, self.attribution.include, self.attribution.exclude)
 
+    def sizes(self) -> dict[str, int]:
+        """Elements of each attributed parameter by its name. No weights are loaded."""
+        return {name: parameter.numel() for name, parameter in _without_weights(self.model, self.attribution)}
+
     def groups(self) -> list[str]:
         """Groups of parameters whose norms are kept."""
-        return parameter_groups(name for name, _ in self.parameters())
+        return parameter_groups(self.sizes())
 
     def samples(self) -> list[Sample]:
         """Timesteps and noises, each pair one gradient."""
@@ -86,6 +93,12 @@ class GradientSettings:
             "loss": Column("float64", (2,)),
             "squares": Column("float64", (len(self.groups()), 2)),
         }
+
+
+def _without_weights(model: VideoModel, attribution: AttributionConfig) -> NamedParameters:
+    """The attributed parameters, where only their names and sizes matter: a large network is not loaded for them."""
+    network = model.outline() if isinstance(model, StagedModel) else model.network
+    return attributed_parameters(network, attribution.include, attribution.exclude)
 
 
 class RepeatedSketches:
@@ -132,6 +145,8 @@ def compute_sketch_table(
     settings: GradientSettings,
     role: Role,
     *,
+    known_motion: Path | None = None,
+    kept_encodings: Path | None = None,
     retry_failed: bool = False,
     progress: Progress = silent,
 ) -> StepReport:
@@ -140,6 +155,11 @@ def compute_sketch_table(
     Only what is missing is computed. Motion that the store does not hold yet is computed from the same frames and kept.
     A clip that fails is recorded with its code; nothing a clip does stops the step. Rows of one role never touch those
     of the other, nor those of one sample another's.
+
+    Args:
+        known_motion: folder of motion measured before, which is used and added to; None for none.
+        kept_encodings: folder of what large models' encoders made before, which is used and added to; None to throw it
+            away at the end.
     """
     report = StepReport(f"{role} gradients", clips=len(records))
     with report.timed("total"):
@@ -150,6 +170,7 @@ def compute_sketch_table(
             for note in table.claim(its_own, provenance(str(settings.model.device))):
                 if note not in report.notes:
                     report.notes.append(note)
+        store.keep_parameters(settings.sizes())
         for each in (motion_table, *sketches.tables.values()):
             each.register(record.id for record in records)
         missing: dict[str, list[Sample]] = {}
@@ -164,24 +185,27 @@ def compute_sketch_table(
                 for sample in missing[record.id]:
                     sketches.tables[sample].put(known[record.id])
         todo = [record for record in asked if record.id not in known]
-        no_motion = {r.id for r in outdated(motion_table, todo, with_caption=False, retry_failed=retry_failed)}
         progress(report.step, 0, len(todo))
         repeated = {sample: RepeatedSketches(table) for sample, table in sketches.tables.items()}
-        step = _Step(settings, motion_table, repeated, report)
-        try:
-            network, parameters = settings.model.network, settings.parameters()
-            with _threads(settings.model), streaming(network, settings.projection, parameters) as backward:
-                ahead = decoded(todo, settings.motion, report, with_caption=True)
-                for done, (record, version, outcome) in enumerate(ahead, 1):
-                    needs_motion = record.id in no_motion
-                    for sample, row in step.rows(
-                        record, version, outcome, needs_motion, missing[record.id], backward
-                    ).items():
-                        sketches.tables[sample].put(row)
-                    progress(report.step, done, len(todo))
-        finally:
-            motion_table.flush()
-            sketches.flush()
+        scratch = store.path.with_name(f"{store.path.name}.encodings")
+        with (
+            settings.motion.measured(known_motion, report.notes) as measured,
+            encodings(settings.model, settings.motion, kept_encodings, scratch) as source,
+        ):
+            unmeasured = outdated(motion_table, todo, with_caption=False, retry_failed=retry_failed)
+            no_motion = {r.id for r in take_known(unmeasured, motion_table, measured, settings.motion, report)}
+            step = _Step(settings, source, motion_table, measured, repeated, report)
+            try:
+                clips = step.prepared(todo, no_motion, progress)
+                network, parameters = settings.model.network, settings.parameters()
+                with _threads(settings.model), streaming(network, settings.projection, parameters) as backward:
+                    for done, clip in enumerate(clips, 1):
+                        for sample, row in step.rows(clip, missing[clip.record.id], backward).items():
+                            sketches.tables[sample].put(row)
+                        progress(report.step, done, len(todo))
+            finally:
+                motion_table.flush()
+                sketches.flush()
         codes = sketches.read("code", [record.id for record in records])
         report.count((sketches.status(r.id), str(code)) for r, code in zip(records, codes, strict=True))
     return report
@@ -225,35 +249,90 @@ def _threads(model: VideoModel) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class _Prepared:
+    """A clip whose gradient can be taken, or what kept it from that."""
+
+    record: ClipRecord
+    version: Version
+    encoded: Encoded | None = None
+    mask: npt.NDArray[np.float32] | None = None
+    decoder: str = ""
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
 class _Step:
     settings: GradientSettings
+    encodings: Encodings
     motion_table: Table
+    measured: MeasuredMotion
     repeated: Mapping[Sample, RepeatedSketches]
     report: StepReport
 
-    def rows(
-        self,
-        record: ClipRecord,
-        version: Version,
-        outcome: Clip | ClipError,
-        needs_motion: bool,
-        samples: Sequence[Sample],
-        backward: StreamingBackward,
-    ) -> dict[Sample, Row]:
+    def prepared(
+        self, records: Sequence[ClipRecord], no_motion: Container[str], progress: Progress
+    ) -> Iterator[_Prepared]:
+        """Every record with its mask and encoding, in order, or with what kept it from having them.
+
+        Where encodings are staged, those that are not kept yet are made before this returns, and the encoders are gone.
+        """
+        if not self.encodings.staged:
+            return self._decoded(records, no_motion)
+        versions = {record.id: version_of(record, with_caption=True) for record in records}
+        absent = [r for r in records if r.id in no_motion or not self.encodings.has(r, versions[r.id])]
+        failed: dict[str, _Prepared] = {}
+        if absent:
+            self.encodings.come()
+        progress(ENCODING, 0, len(absent))
+        for done, clip in enumerate(self._decoded(absent, no_motion), 1):
+            versions[clip.record.id] = clip.version
+            if clip.error is not None:
+                failed[clip.record.id] = clip
+            progress(ENCODING, done, len(absent))
+        self.motion_table.flush()
+        self.encodings.leave()
+        return self._kept(records, versions, failed)
+
+    def _decoded(self, records: Sequence[ClipRecord], no_motion: Container[str]) -> Iterator[_Prepared]:
+        for record, version, outcome in decoded(records, self.settings.motion, self.report, with_caption=True):
+            decoder = "" if isinstance(outcome, ClipError) else outcome.decoder
+            try:
+                clip, mask = self._motion(record, version, outcome, record.id in no_motion)
+                with self.report.timed("encode"):
+                    encoded = self.encodings.encode(record, version, clip)
+            except MotiveError:
+                raise  # wrong use: every clip would say the same
+            except Exception as error:  # a clip never stops the run: whatever it raises is recorded on it
+                yield _Prepared(record, version, error=error, decoder=decoder)
+            else:
+                yield _Prepared(record, version, encoded, mask, decoder=decoder)
+
+    def _kept(
+        self, records: Sequence[ClipRecord], versions: Mapping[str, Version], failed: Mapping[str, _Prepared]
+    ) -> Iterator[_Prepared]:
+        for record in records:
+            if record.id in failed:
+                yield failed[record.id]
+                continue
+            with self.report.timed("read encodings"):
+                encoded = self.encodings.find(record, versions[record.id])
+            if encoded is None:  # damaged or thrown away meanwhile
+                yield from self._decoded([record], ())
+                self.encodings.leave()
+                continue
+            try:
+                mask = self._known_mask(record)
+            except ClipError as error:
+                yield _Prepared(record, versions[record.id], error=error, decoder=encoded.decoder)
+            else:
+                yield _Prepared(record, versions[record.id], encoded, mask, decoder=encoded.decoder)
+
+    def rows(self, clip: _Prepared, samples: Sequence[Sample], backward: StreamingBackward) -> dict[Sample, Row]:
         """The rows of one clip, one for each sample, whatever happens to it."""
-        decoder = "" if isinstance(outcome, ClipError) else outcome.decoder
-        try:
-            clip, mask = self._motion(record, version, outcome, needs_motion)
-            with self.report.timed("encode"), torch.no_grad():
-                try:
-                    x0 = self.settings.model.encode_frames(clip.frames_THW3)
-                    condition = self.settings.model.encode_caption(record.caption)
-                except Exception as error:
-                    raise ClipError("encode", "encode_failed", f"{type(error).__name__}: {error}") from error
-        except MotiveError:
-            raise  # wrong use: every clip would say the same
-        except Exception as error:  # a clip never stops the run: whatever it raises is recorded on it
-            return dict.fromkeys(samples, failed_row(record, version, error, decoder))
+        record, version, decoder, mask = clip.record, clip.version, clip.decoder, clip.mask
+        if clip.encoded is None:
+            return dict.fromkeys(samples, failed_row(record, version, cast(Exception, clip.error), decoder))
+        x0, condition = clip.encoded.x0, clip.encoded.condition
         rows: dict[Sample, Row] = {}
         for sample in samples:
             try:
@@ -292,7 +371,11 @@ class _Step:
         try:
             if isinstance(outcome, ClipError):
                 raise outcome
-            row = motion_row(record, file_version, outcome, self.settings.motion, self.report) if needed else None
+            row = (
+                motion_row(record, file_version, outcome, self.settings.motion, self.report, self.measured)
+                if needed
+                else None
+            )
         except MotiveError:
             raise
         except Exception as error:
@@ -303,6 +386,10 @@ class _Step:
         if row is not None:
             self.motion_table.put(row)
             return outcome, None if row.status == Status.STATIC else known_frames(row.values["mask"])
+        return outcome, self._known_mask(record)
+
+    def _known_mask(self, record: ClipRecord) -> npt.NDArray[np.float32] | None:
+        """The mask in the motion table, None for a static clip. Raises the ``ClipError`` of one that failed there."""
         status = self.motion_table.status(record.id)
         if status == Status.FAILED:
             stage, code, message = (
@@ -310,5 +397,5 @@ class _Step:
             )
             raise ClipError(stage, code, message)
         if status == Status.STATIC:
-            return outcome, None
-        return outcome, known_frames(self.motion_table.read("mask", [record.id])[0])
+            return None
+        return known_frames(self.motion_table.read("mask", [record.id])[0])

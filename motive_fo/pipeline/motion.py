@@ -1,9 +1,14 @@
-"""The motion step: decode every clip once, estimate its flow, keep its description and its mask on the latent grid."""
+"""The motion step: decode every clip once, estimate its flow, keep its description and its mask on the latent grid.
+
+Flow is what costs: a clip whose motion was measured before, by whatever run, is neither decoded nor tracked again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +23,8 @@ from motive_fo.errors import ClipError, MotiveError
 from motive_fo.flow.base import FlowEstimator
 from motive_fo.flow.registry import build_estimator
 from motive_fo.models.card import ModelCard
-from motive_fo.motion.camera import fit_camera
-from motive_fo.motion.description import MotionDescription, describe
-from motive_fo.motion.dynamic import dynamic_degree, moving_share, smoothness
-from motive_fo.motion.hoof import hoof
-from motive_fo.motion.mask import magnitude, motion_mask, to_latent_grid
+from motive_fo.motion.measure import LEFT, MOVES_PX, WHOLE, Cell, Measured, cell_of, measure
+from motive_fo.pipeline.measured import NOTHING_MEASURED, MeasuredMotion, measured_columns, measured_motion
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
@@ -31,6 +33,7 @@ from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Column, Row, Status, Table
 
 TABLE = "motion"
+_BATCH = 256  # clips taken from what is known at once
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,29 @@ class MotionSettings:
                 "strides": [strides.time, strides.height, strides.width],
             },
         }
+
+    @property
+    def cell(self) -> Cell:
+        """Pixels per cell of what is measured."""
+        return cell_of(self.card.strides, self.motion.pooling)
+
+    def measured(self, folder: Path | None, notes: list[str]) -> AbstractContextManager[MeasuredMotion]:
+        """Motion measured before in the way these settings measure it. See ``measured_motion``.
+
+        It depends on less than a run's masks do: not on the model's strides, nor on the camera option and the floor.
+        """
+        identity = {
+            **{name: part for name, part in self.identity().items() if name != "mask"},
+            "camera_model": self.motion.camera_model,
+            "hoof_bins": self.motion.hoof_bins,
+            "moves_px": MOVES_PX,
+            "pooling": self.motion.pooling,
+            "cell": list(self.cell),
+            **({"frame_rule": str(self.card.frame_rule)} if self.clip.short == "fewer" else {}),
+        }
+        grid = (self.spec.height // self.cell[0], self.spec.width // self.cell[1])
+        columns = measured_columns(self.spec.frames, self.motion.hoof_bins, grid)
+        return measured_motion(folder if self.motion.reuse else None, identity, columns, notes)
 
     def columns(self) -> dict[str, Column]:
         return {
@@ -97,72 +123,77 @@ def open_motion(store: RunStore, settings: MotionSettings, report: StepReport) -
     return table
 
 
-@dataclass(frozen=True)
-class ClipMotion:
-    """Everything the motion table keeps of a clip's motion.
-
-    Attributes:
-        description: statistics in pixels per frame, of the motion that is used (without the camera's where it is
-        removed).
-        numbers: the table's further columns; NaN where a statistic is not defined (the ``anchor`` reading).
-        mask_Fhw: motion mask on the latent grid.
-    """
-
-    description: MotionDescription
-    numbers: dict[str, Any]
-    mask_Fhw: npt.NDArray[np.float32]
-
-
-def clip_motion(clip: Clip, settings: MotionSettings, report: StepReport) -> ClipMotion:
-    """Motion of decoded frames. Camera share and dynamic degree are always of the whole motion."""
+def measure_clip(clip: Clip, settings: MotionSettings, report: StepReport) -> Measured:
+    """Flow of decoded frames, measured with and without the camera's."""
     with report.timed("flow"):
         whole = settings.estimator.estimate(clip.frames_THW3, settings.flow.reading)
-    floor = settings.motion.static_floor
-    with report.timed("camera"):
-        camera = fit_camera(whole, settings.motion.camera_model)
-        used = camera.residual if settings.motion.camera == "remove" else whole
     with report.timed("statistics"):
-        numbers: dict[str, Any] = {
-            "cuts": len(find_cuts(clip.frames_THW3)),
-            "camera_share": camera.share,
-            "hoof": hoof(used, settings.motion.hoof_bins, floor=floor),
-        }
-        if settings.flow.reading == "step":
-            numbers["moving_share"] = moving_share(used, floor)
-            smooth = smoothness(used, floor)
-            numbers["smoothness"] = float("nan") if smooth is None else smooth
-            numbers["dynamic_score"] = dynamic_degree(whole, settings.spec.fps).score
-        size_THW = magnitude(used)
-        mask = to_latent_grid(motion_mask(size_THW), settings.card.strides, settings.motion.pooling)
-        return ClipMotion(describe(size_THW), numbers, mask)
+        return measure(
+            whole,
+            fps=settings.spec.fps,
+            camera_model=settings.motion.camera_model,
+            bins=settings.motion.hoof_bins,
+            cell=settings.cell,
+            pooling=settings.motion.pooling,
+        )
 
 
-def motion_row(record: ClipRecord, version: Version, clip: Clip, settings: MotionSettings, report: StepReport) -> Row:
-    """The finished row of a clip whose frames are decoded."""
-    motion = clip_motion(clip, settings, report)
-    description = motion.description
-    floor = settings.motion.static_floor
-    static = description.is_static(floor)
+def clip_mask(measured: Measured, settings: MotionSettings) -> npt.NDArray[np.float32]:
+    """The clip's motion mask on the model's latent grid, float32 (F, h, w)."""
+    return measured.latent_mask(_side(settings), settings.card.strides, settings.cell, settings.motion.pooling)
+
+
+def motion_row(
+    record: ClipRecord,
+    version: Version,
+    clip: Clip,
+    settings: MotionSettings,
+    report: StepReport,
+    known: MeasuredMotion = NOTHING_MEASURED,
+) -> Row:
+    """The finished row of a clip whose frames are decoded; its motion is kept among what is ``known``."""
+    measured = measure_clip(clip, settings, report)
+    facts = {"cuts": len(find_cuts(clip.frames_THW3)), "adjustment": clip.adjustment, "decoder": clip.decoder}
+    known.keep(_key(record, version), measured, facts, settings.spec.frames)
+    return _measured_row(record, version, measured, facts, settings)
+
+
+def _key(record: ClipRecord, version: Version) -> str:
+    return f"{version.content}@{record.start!r}"
+
+
+def _side(settings: MotionSettings) -> int:
+    return LEFT if settings.motion.camera == "remove" else WHOLE
+
+
+def _measured_row(
+    record: ClipRecord, version: Version, measured: Measured, facts: Mapping[str, Any], settings: MotionSettings
+) -> Row:
+    """What the run's options make of a clip's motion. Camera share and dynamic degree are always of all motion."""
+    side, floor = _side(settings), settings.motion.static_floor
+    peak = float(measured.peak[side])
+    static = peak < floor
     return Row(
         id=record.id,
         status=Status.STATIC if static else Status.DONE,
         code="static" if static else "",
         stage="motion" if static else "",
-        message=f"strongest motion {description.peak:.3f} px per frame, the floor is {floor:g}" if static else "",
+        message=f"strongest motion {peak:.3f} px per frame, the floor is {floor:g}" if static else "",
         size=version.size,
         mtime_ns=version.mtime_ns,
         content=version.content,
-        decoder=clip.decoder,
+        decoder=facts["decoder"],
         values={
-            "mean": description.mean,
-            "p95": description.p95,
-            "peak": description.peak,
-            "curve": _padded(description.curve_T, (settings.spec.frames,)),
-            "mask": _padded(motion.mask_Fhw, settings.card.grid(settings.spec)),
-            "adjustment": clip.adjustment,
-            **motion.numbers,
+            **{name: getattr(measured, name)[side] for name in ("mean", "p95", "moving_share", "smoothness")},
+            "peak": peak,
+            "camera_share": measured.camera_share,
+            "dynamic_score": measured.dynamic_score,
             # what is left of a static clip is noise, which has no direction
-            **({"hoof": np.zeros(settings.motion.hoof_bins, np.float32)} if static else {}),
+            "hoof": np.zeros(settings.motion.hoof_bins, np.float32) if static else measured.hoof[side],
+            "curve": _padded(measured.curve[side], (settings.spec.frames,)),
+            "mask": _padded(clip_mask(measured, settings), settings.card.grid(settings.spec)),
+            "cuts": facts["cuts"],
+            "adjustment": facts["adjustment"],
         },
     )
 
@@ -184,12 +215,16 @@ def compute_motion_table(
     store: RunStore,
     settings: MotionSettings,
     *,
+    known: Path | None = None,
     retry_failed: bool = False,
     progress: Progress = silent,
 ) -> StepReport:
     """Motion of every record, into the store's ``motion`` table.
 
     A clip that fails is recorded with its code; nothing a clip does stops the step.
+
+    Args:
+        known: folder of motion measured before, which is used and added to; None for none.
     """
     report = StepReport("motion", clips=len(records))
     with report.timed("total"):
@@ -198,15 +233,41 @@ def compute_motion_table(
         todo = outdated(table, records, with_caption=False, retry_failed=retry_failed)
         report.computed = len(todo)
         progress("motion", 0, len(todo))
-        try:
-            for done, (record, version, outcome) in enumerate(decoded(todo, settings, report), 1):
-                table.put(_row(record, version, outcome, settings, report))
-                progress("motion", done, len(todo))
-        finally:
-            table.flush()
+        with settings.measured(known, report.notes) as measured:
+            try:
+                left = take_known(todo, table, measured, settings, report)
+                for done, (record, version, outcome) in enumerate(decoded(left, settings, report), 1):
+                    table.put(_row(record, version, outcome, settings, report, measured))
+                    progress("motion", len(todo) - len(left) + done, len(todo))
+            finally:
+                table.flush()
         codes = table.read("code", [record.id for record in records])
         report.count((table.status(r.id), str(code)) for r, code in zip(records, codes, strict=True))
     return report
+
+
+def take_known(
+    records: Sequence[ClipRecord],
+    table: Table,
+    measured: MeasuredMotion,
+    settings: MotionSettings,
+    report: StepReport,
+) -> list[ClipRecord]:
+    """Write the rows of clips whose motion was measured before; returns the others, in their order."""
+    if not len(measured):
+        return list(records)
+    left: list[ClipRecord] = []
+    for first in range(0, len(records), _BATCH):
+        batch = [(record, version_of(record, with_caption=False)) for record in records[first : first + _BATCH]]
+        found = measured.find([_key(record, version) for record, version in batch if version.content])
+        for record, version in batch:
+            if version.content and (hit := found.get(_key(record, version))):
+                table.put(_measured_row(record, version, *hit, settings))
+            else:
+                left.append(record)
+    if len(left) < len(records):
+        report.notes.append(f"{len(records) - len(left)} clips were measured before and not tracked again")
+    return left
 
 
 def decoded(
@@ -234,12 +295,17 @@ def decoded(
 
 
 def _row(
-    record: ClipRecord, version: Version, outcome: Clip | ClipError, settings: MotionSettings, report: StepReport
+    record: ClipRecord,
+    version: Version,
+    outcome: Clip | ClipError,
+    settings: MotionSettings,
+    report: StepReport,
+    measured: MeasuredMotion,
 ) -> Row:
     if isinstance(outcome, ClipError):
         return failed_row(record, version, outcome)
     try:
-        return motion_row(record, version, outcome, settings, report)
+        return motion_row(record, version, outcome, settings, report, measured)
     except MotiveError:
         raise  # wrong use: every clip would say the same
     except Exception as error:  # a clip never stops the run: whatever it raises is recorded on it

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from motive_fo.store.table import Status
+
+#: what progress is called while a large model's encoders work, before its first gradient.
+ENCODING: Final = "encodings"
 
 
 @dataclass

@@ -6,6 +6,7 @@ scores.
     <run>.zarr/          attributes: format "motive-fo", version
       motion/            one row per clip: statistics, curve, mask on the latent grid
       train/  query/     for each timestep and noise one table, one row per clip: sketches, gradient norms, losses
+      parameters/        names and sizes of the attributed parameters
       influence/         the last scoring: cosines (Q, N) of queries and training clips, with their ids
     <run>.zarr.lock      held while somebody writes
 
@@ -132,6 +133,28 @@ class RunStore:
             np.asarray(cast("zarr.Array[Any]", group[key])[:]) for key in (name, "query_id", "train_id")
         )
         return scores_QN, [str(q) for q in query], [str(t) for t in train]
+
+    def keep_parameters(self, sizes: Mapping[str, int]) -> None:
+        """Keep the names and sizes of the attributed parameters, once for all sketches of the run."""
+        if "parameters" in self._root and self.read_parameters() == dict(sizes):
+            return
+        part = f"parameters-{uuid.uuid4().hex}"
+        group = self._root.create_group(part)
+        names = group.create_array("name", shape=(len(sizes),), dtype=str, chunks=(max(1, len(sizes)),))
+        names[:] = np.asarray(list(sizes), dtype=np.dtypes.StringDType())
+        group.create_array("size", data=np.asarray(list(sizes.values()), np.int64))
+        shutil.rmtree(self.path / "parameters", ignore_errors=True)
+        (self.path / part).rename(self.path / "parameters")
+        for leftover in self.path.glob("parameters-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def read_parameters(self) -> dict[str, int]:
+        """Elements of each attributed parameter by its name, in the order of names."""
+        if "parameters" not in self._root:
+            raise StoreError("the run has no gradients yet: run the gradient step first (motive gradients)")
+        group = cast(zarr.Group, self._root["parameters"])
+        names, sizes = (np.asarray(cast("zarr.Array[Any]", group[key])[:]) for key in ("name", "size"))
+        return {str(name): int(size) for name, size in zip(names, sizes, strict=True)}
 
     # -- one writer ---------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from motive_fo.errors import StoreError
 from motive_fo.store.identity import Identity, require_equal
 
 CHUNK_ROWS: Final = 1024
+CHUNK_BYTES: Final = 1 << 22  # a row that is added rewrites its chunk: wide rows lie in fewer to a chunk
 FLUSH_SECONDS: Final = 3.0
 
 
@@ -251,10 +252,11 @@ class Table:
                 )
             return
         text = column.dtype == "str"
+        row_bytes = 1 if text else int(np.dtype(column.dtype).itemsize * np.prod(column.shape, dtype=np.int64))
         self._group.create_array(
             key,
             shape=(0, *column.shape),
-            chunks=(CHUNK_ROWS, *column.shape),
+            chunks=(max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(1, row_bytes))), *column.shape),
             dtype=str if text else column.dtype,
             fill_value=_empty(column),
             # numbers hardly compress and are read often; a checksum notices flipped bits

@@ -68,5 +68,7 @@ def test_bilinear_pooling_is_torchs():
 
 
 def test_a_mask_off_the_grid_is_refused():
-    with pytest.raises(ValueError, match="does not lie on a grid"):
+    with pytest.raises(ValueError, match="16 frames do not fold by 4"):
         to_latent_grid(np.zeros((16, 64, 64), np.float32), WAN)
+    with pytest.raises(ValueError, match="64x60 pixels do not divide into cells of 8x8"):
+        to_latent_grid(np.zeros((17, 64, 60), np.float32), WAN)
