@@ -54,10 +54,10 @@ def outcome(report: Any) -> Outcome:
             f"{len(report.selected)} of {report.clips} scored clips selected; {len(report.views)} saved views", unmet
         )
     if isinstance(report, ExportReport):
-        reasons = Counter(report.skipped.values())
+        same = "; nothing had to be changed" if report.unchanged else ""
         return Outcome(
-            f"{report.written} clips in {report.folder}, {len(report.skipped)} skipped",
-            tuple(f"{count} skipped: {why}" for why, count in reasons.most_common()),
+            f"{report.written} clips in {report.folder}, {len(report.skipped)} skipped{same}",
+            tuple(report.survival.sentences()),
         )
     if isinstance(report, list):  # queries
         kind = "avoid" if report and all(query.avoid for query in report) else "follow"
