@@ -63,14 +63,14 @@ def read_source(
         InputError: no such source, an unreadable listing, a path that leaves its folder, a caption that is missing.
     """
     if source.is_dir():
-        root = source.absolute()
+        root = Path(os.path.normpath(source.absolute()))  # without '..', as the paths of listings are
         captions, skipped = _folder(root, allow_outside)
     elif not source.exists():
         raise InputError(f"{source} does not exist: name a folder of clips, or a .jsonl, .json or .csv that lists them")
     elif source.suffix.lower() not in SUFFIXES:
         raise InputError(f"{source} is no folder and no listing: name a folder, or a .jsonl, .json or .csv file")
     else:
-        root = source.absolute().parent
+        root = Path(os.path.normpath(source.absolute())).parent
         captions, skipped = read_listing(source, root, allow_outside), []
     listing = Listing(skipped=skipped)
     without = [path for path, caption in captions.items() if not caption.strip()]

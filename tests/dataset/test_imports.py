@@ -208,6 +208,17 @@ def test_a_folder_takes_captions_from_the_nearest_place(tmp_path):
     assert source.skipped == ["a/listed.txt", "a/lonely.txt"]
 
 
+def test_the_way_to_a_folder_does_not_matter(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (tmp_path / "beside").mkdir()
+    (folder / "a.mp4").write_bytes(b"x")
+    _listing(folder, '{"video": "a.mp4", "prompt": "rolls"}', "metadata.jsonl")
+    direct = _entries(folder)
+    assert [entry.caption for entry in direct] == ["rolls"]
+    assert _entries(tmp_path / "beside" / ".." / "clips") == direct
+
+
 def test_clips_without_a_caption_follow_the_policy(database, tmp_path, name):
     listing = _listing(
         tmp_path, '{"video": "a.mp4", "prompt": "x"}\n{"video": "b.mp4"}\n{"video": "c.mp4", "prompt": " "}'
