@@ -78,7 +78,7 @@ def test_every_command_and_group_explains_itself():
 def test_options_come_from_the_settings():
     text = _invoke("gradients", "--help").output
     for name in plain(AttributionConfig()):
-        assert f"--{name}" in text
+        assert f"--{name.replace('_', '-')}" in text
     assert changes(SelectionConfig, {"budget": 0.2, "by": None, "run": "x"}) == {"budget": 0.2}
 
 
