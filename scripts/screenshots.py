@@ -1,8 +1,8 @@
 """Screenshots of the App's main screens for the documentation: python scripts/screenshots.py [DATASET]
 
 Serves a dataset (``motive-demo``, as ``make demo`` leaves it) with ``motive app``, drives it in Chromium through
-Playwright, and writes pictures to ``docs/images``: the influence panel as it opens, after a lasso, and a clip's own
-panel. What they show depends on the dataset alone.
+Playwright, and writes pictures to ``docs/images``: the run's selection in the grid, an operator's form, the influence
+panel as it opens and after a lasso, and a clip's own panel. What they show depends on the dataset alone.
 """
 
 from __future__ import annotations
@@ -75,6 +75,17 @@ def _wait(address: str, server: subprocess.Popen[bytes]) -> None:
 def _look(page: Any) -> None:
     page.wait_for_selector("text=/\\d+ samples/")
     page.get_by_text("Dismiss").click()
+    everything = page.locator("text=/^\\d+ samples$/").first.inner_text()
+    page.click('[data-cy="saved-views-selection"]')
+    page.get_by_text("motive: selection", exact=True).click()
+    page.get_by_text(everything, exact=True).wait_for(state="hidden")
+    _save(page, "selection")
+    page.keyboard.press("Backquote")
+    page.get_by_placeholder("Search operations by name...").fill("Motive: compute gradients")
+    page.get_by_role("dialog").get_by_text("Motive: compute gradients", exact=True).click()
+    page.wait_for_selector("text=What this does")
+    _save(page, "form")
+    page.get_by_role("button", name="Cancel").click()
     page.click('[data-cy="new-panel-btn"]')
     page.click("text=Motion influence")
     page.wait_for_selector("text=/would be selected/")
@@ -95,14 +106,20 @@ def _look(page: Any) -> None:
     page.locator("table").nth(1).locator("tbody td").first.click()
     page.click("text=Motion of this clip")
     page.wait_for_selector("text=Motion over time")
-    _save(page, "clip")
+    _save(page, "clip", grid=False)
 
 
-def _save(page: Any, name: str) -> None:
-    page.wait_for_timeout(2500)  # videos and plots settle
+def _save(page: Any, name: str, *, grid: bool = True) -> None:
+    """A picture of the page; without the grid of a clip alone, less the sidebar, which names the file's folder."""
+    if grid:
+        page.wait_for_selector('[data-cy="looker"] canvas[canvas-loaded="true"]')
+    page.wait_for_timeout(4000)  # videos and plots settle
+    area = dict(page.viewport_size)
+    if not grid:
+        area["width"] = page.get_by_text("Explore", exact=True).bounding_box()["x"] - 20
     IMAGES.mkdir(parents=True, exist_ok=True)
     path = IMAGES / f"{name}.jpg"
-    page.screenshot(path=str(path), type="jpeg", quality=70)
+    page.screenshot(path=str(path), type="jpeg", quality=62, clip={"x": 0, "y": 0, **area})
     print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -13,7 +13,7 @@ from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import Preset, SelectionConfig, merge
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
-from motive_fo.dataset.fields import write_values
+from motive_fo.dataset.fields import write_changes
 from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import Changes, open_step
@@ -67,6 +67,7 @@ def curate(
     *,
     selection: SelectionConfig | Changes | None = None,
     preset: Preset | None = None,
+    scored: ScoredClips | None = None,
 ) -> CurateReport:
     """The selection of a scored run: the fields ``votes``, ``rank``, ``selected`` and their kin, and the saved views.
 
@@ -75,6 +76,7 @@ def curate(
         run: name of the run.
         selection: settings, whole or only the ones to change; None for the run's own or the defaults.
         preset: settings to start from, ``default`` or ``paper``.
+        scored: what was read of the run already; None reads it.
 
     Raises:
         MotiveError: wrong settings, queries the run does not have, or a run without scores.
@@ -83,11 +85,12 @@ def curate(
     load_run(dataset, run)
     with open_step(dataset, run, None) as (record, run_store):
         config: SelectionConfig = record.settle("selection", selection, preset)
-        candidates = _candidates(dataset, record, run_store, config)
+        scored = scored or ScoredClips.read(dataset, record, run_store)
+        candidates = scored.candidates(config)
         made = select(candidates, config)
         if not made.ranking.ids:
             raise InputError(f"no clip of run {run!r} has a score: look at the fields {run}.status and {run}.code")
-        _write_places(dataset, run, made, _hoof_order(run_store, candidates, made))
+        _write_places(dataset, run, made, _hoof_order(run_store, candidates, made), scored.sample_ids)
         views = save_selection_views(dataset, record, made, config) | save_motion_views(dataset, record)
         report = CurateReport(
             clips=len(made.ranking.ids),
@@ -237,10 +240,10 @@ def _sketches(store: RunStore, side: int) -> Sketches:
     return read
 
 
-def _write_places(dataset: Any, run: str, made: Selection, hoof_order: Sequence[str]) -> None:
+def _write_places(
+    dataset: Any, run: str, made: Selection, hoof_order: Sequence[str], holders: Mapping[str, str]
+) -> None:
     """Votes and places. A clip that lost its score or its place since the last curation loses the field's value."""
-    holders = records_of(dataset).sample_ids
-    cleared = dict.fromkeys(holders.values())
     ranking = made.ranking
     values: dict[str, Mapping[str, int]] = {
         "votes": dict(zip(ranking.ids, map(int, ranking.votes), strict=True)),
@@ -253,9 +256,11 @@ def _write_places(dataset: Any, run: str, made: Selection, hoof_order: Sequence[
         ("selected", made.chosen.ids),
     ):
         values[name] = {clip_id: place for place, clip_id in enumerate(order, 1)}
-    for name, of_clip in values.items():
-        placed = {holders[clip_id]: value for clip_id, value in of_clip.items() if clip_id in holders}
-        write_values(dataset, run, name, {**cleared, **placed})
+    columns = {
+        name: {holders[clip_id]: value for clip_id, value in of_clip.items() if clip_id in holders}
+        for name, of_clip in values.items()
+    }
+    write_changes(dataset, run, columns)
 
 
 def _hoof_order(store: RunStore, candidates: Candidates, made: Selection) -> list[str]:

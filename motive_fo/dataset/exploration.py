@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from motive_fo.config import SelectionConfig
 from motive_fo.dataset.connect import fiftyone
-from motive_fo.dataset.curation import ScoredClips
+from motive_fo.dataset.curation import CurateReport, ScoredClips, curate
 from motive_fo.dataset.queries import Query
-from motive_fo.dataset.run_record import RunRecord
+from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.views import CAMERA_ONLY_SHARE
 from motive_fo.errors import InputError, StoreError
 from motive_fo.influence.curation import Candidates, Selection, select
@@ -330,6 +330,23 @@ def explore(dataset: Any, record: RunRecord) -> Exploration:
             _KEPT.keep(key, version, exploration)
             return exploration
     raise StoreError(f"another process is writing the scores of run {record.run!r}: try again in a moment")
+
+
+def choose(dataset: Any, record: RunRecord, config: SelectionConfig) -> CurateReport:
+    """``curate`` with what is explored already: what was previewed is written, and stays explored.
+
+    Raises:
+        MotiveError: as ``explore`` and ``curate``.
+    """
+    exploration = explore(dataset, record)
+    before = dataset.max("last_modified_at")
+    report = curate(dataset, record.run, selection=config, scored=exploration.scored)
+    # places and votes are not what is explored; but somebody else may have written meanwhile
+    written = dataset.match(fiftyone().ViewField("last_modified_at") > before).distinct("last_modified_at")
+    record = load_run(dataset, record.run)
+    if len(written) <= 1:
+        _KEPT.keep((str(dataset.name), record.run), _version(dataset, record), exploration)
+    return report
 
 
 def forget() -> None:

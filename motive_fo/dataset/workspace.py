@@ -64,8 +64,9 @@ def arrange_sidebar(dataset: Any, run: str) -> None:
 
 def _layout(dataset: Any, run: str) -> Any:
     fo = fiftyone()
-    grid = fo.Space(children=[fo.Panel(type="Samples", pinned=True)])
-    beside = [fo.Panel(type=INFLUENCE_PANEL)]
+    samples = fo.Panel(type="Samples", pinned=True)
+    grid = fo.Space(children=[samples], active_child=samples.component_id)  # the App shows an empty space otherwise
+    beside = [fo.Panel(type=INFLUENCE_PANEL, state={"state": {"run": run}})]
     if dataset.has_brain_run(map_key(run)):
         state = {"brainResult": map_key(run), "colorByField": f"{run}.influence"}
         beside.append(fo.Panel(type="Embeddings", state=state))

@@ -15,7 +15,7 @@ from motive_fo.dataset.run_record import RunRecord, list_runs, load_run
 from motive_fo.errors import CLIP_CODES, MotiveError
 
 from . import figures
-from .influence import open_clip, table
+from .influence import column, elsewhere, open_clip, shown_run, table
 
 LISTED: Final = 10  # clips at each end of a query
 EFFECTS: Final = 100  # queries of a training clip
@@ -52,7 +52,7 @@ class _Clip:
 
 
 class ClipMotion(foo.Panel):
-    """See the module's text. State: run, heading, text, kind, left, right (sample ids of the rows)."""
+    """See the module's text. State: run, heading, text, kind, left, right (sample ids of the rows), query_dataset."""
 
     @property
     def config(self) -> Any:
@@ -67,9 +67,7 @@ class ClipMotion(foo.Panel):
     # -- events -------------------------------------------------------------------------------------------------------
 
     def on_load(self, ctx: Any) -> None:
-        runs = list_runs(ctx.dataset)
-        known = ctx.panel.get_state("run")
-        ctx.panel.set_state("run", known if known in runs else next(iter(runs), None))
+        ctx.panel.set_state("run", shown_run(ctx))
         self._show(ctx)
 
     def on_change_current_sample(self, ctx: Any) -> None:
@@ -86,13 +84,18 @@ class ClipMotion(foo.Panel):
         row, column = ctx.params.get("row"), ctx.params.get("column")
         right = isinstance(column, int) and column >= 2 and ctx.panel.get_state("kind") == "query"
         ids = ctx.panel.get_state("right" if right else "left") or []
-        if isinstance(row, int) and 0 <= row < len(ids):
+        if not isinstance(row, int) or not 0 <= row < len(ids):
+            return
+        other = ctx.panel.get_state("query_dataset") if ctx.panel.get_state("kind") == "train" else None
+        if other:
+            open_clip(ctx, ids[row], elsewhere(other))
+        else:
             open_clip(ctx, ids[row])
 
     # -- what is shown ------------------------------------------------------------------------------------------------
 
     def _show(self, ctx: Any) -> None:
-        for name in ("heading", "text", "kind", "left", "right", "fps", "has_curve"):
+        for name in ("heading", "text", "kind", "left", "right", "fps", "has_curve", "query_dataset"):
             ctx.panel.set_state(name, None)
         try:
             self._fill(ctx)
@@ -163,6 +166,7 @@ class ClipMotion(foo.Panel):
             count = exploration.ranked_count(config)
             shown = effects if len(effects) <= EFFECTS else effects[: EFFECTS // 2] + effects[-EFFECTS // 2 :]
             ctx.panel.set_state("kind", "train")
+            ctx.panel.set_state("query_dataset", record.query_dataset)
             ctx.panel.set_state("left", [ids.get(effect.query.id) for effect in shown])
             ctx.panel.set_data(
                 "relations",
@@ -201,14 +205,15 @@ class ClipMotion(foo.Panel):
             columns = {"helps": "helps most", "cosine": "cosine", "hurts": "hurts most", "harm": "cosine"}
             panel.list("relations", types.Object(), view=table(columns, on_click_cell=self.open_cell))
         elif state("kind") == "train":
-            panel.md("**What this clip does to the queries (a click opens the query)**", name="relations_title")
+            opens = elsewhere(state("query_dataset")) if state("query_dataset") else "A click opens the query."
+            panel.md(f"**What this clip does to the queries.** {opens}", name="relations_title")
             columns = {"query": "query", "word": "", "place": "rank", "cosine": "cosine"}
             panel.list("relations", types.Object(), view=table(columns, on_click_cell=self.open_cell))
         if state("has_curve"):
             panel.list(
                 "statistics", types.Object(), view=table({"name": "statistic", "value": "value", "unit": "unit"})
             )
-        return types.Property(panel, view=types.GridView(orientation="vertical", gap=1))
+        return types.Property(panel, view=column(gap=1))
 
 
 def _read_clip(ctx: Any, run: str) -> _Clip | None:

@@ -22,18 +22,18 @@ QUERIES: Final = 100
 BINS: Final = 50
 _EXTREMES: Final = 200  # drawn at each end of the influence whatever else is thinned
 _GREY, _ORANGE = "#8a8f98", "#ff6d04"
-_MARGIN: Final = {"t": 40, "l": 50, "b": 45, "r": 15}  # less above cuts the title off
+_MARGIN: Final = {"t": 70, "l": 50, "b": 45, "r": 15}  # a line for the title and one for the legend
 
 
 def layout(title: str, x: str, y: str, **more: Any) -> dict[str, Any]:
-    """A titled layout with a legend above the axes."""
+    """A titled layout with a legend between title and axes: a panel can be narrow."""
     return {
-        "title": {"text": title, "x": 0.02, "font": {"size": 15}},
+        "title": {"text": title, "x": 0.02, "y": 0.95, "font": {"size": 15}},
         "margin": _MARGIN,
         "xaxis": {"title": {"text": x}},
         "yaxis": {"title": {"text": y}},
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.12},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         **more,
     }
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Final
 
+import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-import motive_fo
 from motive_fo.config import SelectionConfig, merge
-from motive_fo.dataset.exploration import Exploration, Preview, explore, obstacle
+from motive_fo.dataset.exploration import Exploration, Preview, choose, explore, obstacle
 from motive_fo.dataset.jobs import list_jobs
 from motive_fo.dataset.run_record import RunRecord, list_runs, load_run
 from motive_fo.errors import MotiveError
@@ -58,9 +58,7 @@ class MotionInfluence(foo.Panel):
     # -- events -------------------------------------------------------------------------------------------------------
 
     def on_load(self, ctx: Any) -> None:
-        runs = list_runs(ctx.dataset)
-        known = ctx.panel.get_state("run")
-        self._begin(ctx, known if known in runs else next(iter(runs), None))
+        self._begin(ctx, shown_run(ctx))
 
     def on_change_dataset(self, ctx: Any) -> None:
         """Another dataset has other runs."""
@@ -129,21 +127,19 @@ class MotionInfluence(foo.Panel):
             ctx.ops.notify(f"The view cannot be saved: {error}", variant="warning")
             return
         if len(ids) <= SHOWN:
-            ctx.ops.set_view(view)  # not by name: the App's own list of views is of when its page was loaded
-        ctx.ops.notify(
-            f"{len(ids)} clips saved as the view {name!r}. Load the page again to find it in the list of views.",
-            variant="success",
-        )
+            ctx.ops.set_view(view)  # not by name, which the App does not know yet
+        ctx.ops.reload_dataset()  # which the App's list of saved views comes with
+        ctx.ops.notify(f"{len(ids)} clips saved as the view {name!r}.", variant="success")
 
     @told
     def curate(self, ctx: Any) -> None:
         """The previewed settings become the run's: fields, places and views are written."""
-        run = self._record(ctx).run
-        report = motive_fo.curate(ctx.dataset, run, selection=self._config(ctx))
+        record = self._record(ctx)
+        report = choose(ctx.dataset, record, self._config(ctx))
         self._show(ctx)
         ctx.ops.reload_dataset()
         ctx.ops.notify(
-            f"{len(report.selected)} of {report.clips} scored clips are the selection of run {run!r}.",
+            f"{len(report.selected)} of {report.clips} scored clips are the selection of run {record.run!r}.",
             variant="success",
         )
 
@@ -170,6 +166,14 @@ class MotionInfluence(foo.Panel):
     def open_point(self, ctx: Any) -> None:
         """The clip of a point."""
         open_clip(ctx, ctx.params.get("id"))
+
+    def open_queries(self, ctx: Any) -> None:
+        """The dataset that holds the queries, where it is another one."""
+        name = ctx.panel.get_state("query_dataset")
+        if fo.dataset_exists(name):
+            ctx.ops.open_dataset(name)
+        else:
+            ctx.ops.notify(f"There is no dataset {name!r} any more.", variant="warning")
 
     def open_helping(self, ctx: Any) -> None:
         """The clip of a row of the first table."""
@@ -236,6 +240,7 @@ class MotionInfluence(foo.Panel):
         ctx.panel.set_state("problem", None)
         ctx.panel.set_state("summary", _summary(preview, len(present), kept, queries, overlap_QQ))
         ctx.panel.set_state("notice", _notice(ctx, record.run))
+        ctx.panel.set_state("query_dataset", record.query_dataset)
         ctx.panel.set_state("thinned", _thinned(drawn, len(preview.made.ranking.ids), len(queries)))
         ctx.panel.set_data("influence", figures.influence_bars(preview))
         ctx.panel.set_data("votes", points)
@@ -274,7 +279,7 @@ class MotionInfluence(foo.Panel):
                 label = state("step").replace("_", " ").capitalize()
                 panel.btn("prompt_step", label=label, variant="contained", on_click=self.prompt_step)
             panel.btn("refresh", label="Refresh", icon="refresh", variant="outlined", on_click=self.refresh)
-            return types.Property(panel, view=types.GridView(orientation="vertical", gap=2))
+            return types.Property(panel, view=column(gap=2))
         self._controls(ctx, panel)
         self._buttons(panel)
         panel.list(
@@ -282,6 +287,9 @@ class MotionInfluence(foo.Panel):
             types.Object(),
             view=table({"name": "mean of", "whole": "all training clips", "subset": "selection"}),
         )
+        if state("query_dataset"):
+            panel.md(elsewhere(state("query_dataset")), name="elsewhere_text")
+            panel.btn("open_queries", label="Open their dataset", variant="outlined", on_click=self.open_queries)
         if state("thinned"):
             panel.md(state("thinned"), name="thinned_text")
         plots: Sequence[tuple[str, dict[str, Any], dict[str, Any]]] = (
@@ -298,7 +306,7 @@ class MotionInfluence(foo.Panel):
         ):
             panel.md(f"**{title}**", name=f"{name}_title")
             panel.list(f"{name}_table", types.Object(), view=table(columns, on_click_row=event))
-        return types.Property(panel, view=types.GridView(orientation="vertical", gap=1))
+        return types.Property(panel, view=column(gap=1))
 
     def _controls(self, ctx: Any, panel: Any) -> None:
         state = ctx.panel.get_state
@@ -394,14 +402,29 @@ class MotionInfluence(foo.Panel):
         return ctx.dataset.select(ids, ordered=True)
 
 
-def open_clip(ctx: Any, sample_id: str | None) -> None:
-    """Open a clip in the modal, whatever view hides it."""
+def shown_run(ctx: Any) -> str | None:
+    """The run the panel shows already, else the first that is scored, else the first; None where there is none."""
+    runs = list_runs(ctx.dataset)
+    known = ctx.panel.get_state("run")
+    if known in runs:
+        return str(known)
+    scored = (run for run in runs if obstacle(load_run(ctx.dataset, run)) is None)
+    return next(scored, next(iter(runs), None))
+
+
+def open_clip(ctx: Any, sample_id: str | None, otherwise: str = "This clip is not in the dataset any more.") -> None:
+    """Open a clip in the modal, whatever view hides it; ``otherwise`` is said of one that is not in the dataset."""
     if not sample_id:
-        ctx.ops.notify("This clip is not in the dataset any more.", variant="warning")
+        ctx.ops.notify(otherwise, variant="warning")
         return
     if ctx.view is not None and ctx.view != ctx.dataset.view() and not len(ctx.view.select(sample_id)):
         ctx.ops.clear_view()
     ctx.ops.open_sample(id=sample_id)
+
+
+def elsewhere(query_dataset: str) -> str:
+    """Where the queries of a run are that does not have them in its own dataset."""
+    return f"The queries of this run are in the dataset {query_dataset!r}: their clips can be opened there."
 
 
 def _percent(ctx: Any, name: str) -> float:
@@ -507,9 +530,20 @@ def _notice(ctx: Any, run: str) -> str | None:
     return None
 
 
+def column(gap: int) -> Any:
+    """Parts below each other, none wider than the panel: a grid is as wide as its widest part otherwise."""
+    narrow = {"grid": {"sx": {"gridTemplateColumns": "minmax(0, 1fr)"}}}
+    return types.GridView(orientation="vertical", gap=gap, componentsProps=narrow)
+
+
 def table(columns: dict[str, str], **events: Any) -> Any:
-    """A table of these columns: key -> label."""
-    view = types.TableView(**events)
+    """A table of these columns: key -> label. The App's own are at least 650 pixels wide, whatever the panel is."""
+    narrow = {
+        "table": {"sx": {"minWidth": 0}},
+        "tableHeadCell": {"sx": {"px": 1}},
+        "tableBodyCell": {"sx": {"px": 1, "fontSize": "1rem", "overflowWrap": "anywhere"}},
+    }
+    view = types.TableView(componentsProps=narrow, **events)
     for key, label in columns.items():
         view.add_column(key, label=label)
     return view

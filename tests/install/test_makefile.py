@@ -50,6 +50,7 @@ def test_torch_comes_first_and_alone_from_its_index():
 
 
 def _program(folder: Path, name: str, text: str) -> None:
+    (folder / name).unlink(missing_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
 
@@ -84,7 +85,39 @@ def test_a_python_without_venv_is_refused_with_a_sentence(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
-def test_ci_runs_the_readmes_test_command():
-    script = (ROOT / ".ci" / "run").read_text()
-    assert "make test" in script
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+def _run_ci(folder: Path, **programs: str) -> subprocess.CompletedProcess[str]:
+    """CI with nothing installed but a few tools and the given programs, each a shell script."""
+    for tool in ("bash", "dirname", "timeout", "id"):
+        (folder / tool).symlink_to(shutil.which(tool) or tool)
+    for name, text in programs.items():
+        _program(folder, name.replace("_", "-"), text)
+    (folder / "sh").symlink_to("/bin/sh")
+    return subprocess.run(
+        [ROOT / ".ci" / "run"], env={"PATH": str(folder)}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_ci_runs_the_readmes_test_command_and_then_the_tests_of_the_app(tmp_path):
+    assert "make test " in (ROOT / "README.md").read_text()
+    run = _run_ci(tmp_path, make='echo "make $*"', chromium="")
+    assert (run.returncode, run.stdout) == (0, "make test\nmake test-app\n")
+
+
+def test_ci_installs_chromium_where_it_can(tmp_path):
+    chromium = tmp_path / "chromium"
+    install = f'case "$*" in *install*) echo "#!/bin/sh" > {chromium}; /bin/chmod +x {chromium};; esac'
+    run = _run_ci(tmp_path, make='echo "make $*"', apt_get=install, id="echo 0")
+    assert (run.returncode, run.stdout) == (0, "make test\nmake test-app\n")
+
+
+def test_ci_says_why_it_leaves_the_tests_of_the_app_out(tmp_path):
+    run = _run_ci(tmp_path, make='echo "make $*"', apt_get="exit 100", id="echo 0")
+    assert run.returncode == 0
+    assert run.stdout.startswith("make test\nskipped make test-app: ")
+    assert len(run.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("target", ["test", "test-app"])
+def test_ci_fails_with_either_suite(tmp_path, target):
+    run = _run_ci(tmp_path, make=f'[ "$1" != {target} ]', chromium="")
+    assert run.returncode != 0

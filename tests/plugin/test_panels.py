@@ -237,6 +237,7 @@ def test_a_view_is_saved_under_a_name_that_is_free(scored):
     screen.state["name"] = " panel view "
     messages = screen.send("save")
     assert "3 clips saved as the view 'panel view'" in messages["notify"]["message"]
+    assert list(messages)[-2:] == ["reload_dataset", "notify"], "the App lists the view at once"
     scored.reload()
     saved = scored.load_saved_view("panel view")
     assert saved.values("id") == _viewed(messages) == screen.ids(motive_fo.curate(scored).selected)
@@ -246,19 +247,44 @@ def test_a_view_is_saved_under_a_name_that_is_free(scored):
     scored.delete_saved_view("panel view")
 
 
-def test_a_preview_becomes_the_selection_only_when_asked(scored):
+def test_a_preview_becomes_the_selection_only_when_asked(scored, monkeypatch):
     screen = Screen(scored)
     screen.send("on_load")
     screen.send("change_budget", value=50)
     shown = _viewed(screen.send("show"))
+    reads = []
+    read = exploration.Exploration.read.__func__
+    counted = classmethod(lambda cls, dataset, record: (reads.append(1), read(cls, dataset, record))[1])
+    monkeypatch.setattr(exploration.Exploration, "read", counted)
     messages = screen.send("curate")
     assert "reload_dataset" in messages
+    assert not reads, "what was previewed is not read again"
     assert messages["notify"]["message"] == "5 of 10 scored clips are the selection of run 'motive'."
     scored.reload()
     assert scored.load_saved_view("motive: selection").values("id") == shown
     assert "5 of the 5 clips of the run's present selection stay." in screen.state["summary"]
     assert load_run(scored, "motive").section("selection").budget == 0.5
     motive_fo.curate(scored, selection=SelectionConfig(budget=0.3))
+
+
+def test_a_selection_made_twice_is_written_once(scored):
+    """Only what differs is written: fields of samples, and saved views."""
+    made = motive_fo.curate(scored, selection={"budget": 0.3})
+    before, views = scored.max("last_modified_at"), {view["id"]: view for view in _saved(scored)}
+    assert motive_fo.curate(scored) == made
+    assert scored.max("last_modified_at") == before
+    assert {view["id"]: view for view in _saved(scored)}.keys() == views.keys()
+    lost = scored.match_tags("query").first()
+    lost["motive.selected"] = 7
+    lost.save()
+    motive_fo.curate(scored)
+    assert scored[lost.id].motive.selected is None, "what is none of its places is taken away"
+    assert scored.load_saved_view("motive: selection").values("id") == Screen(scored).ids(made.selected)
+
+
+def _saved(dataset):
+    dataset.reload()
+    return [{"id": str(view.id), "name": view.name} for view in dataset._doc.get_saved_views()]
 
 
 def test_a_second_process_that_writes_is_named(scored):
@@ -400,6 +426,38 @@ def _clip(dataset, motive_id):
     return dataset.match(ViewField("motive_id") == motive_id).first().id
 
 
+def test_queries_of_another_dataset_are_named_followed_and_opened_there(database, clips):
+    import fiftyone as fo
+
+    install_plugin()
+    names = [f"panels-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    motive_fo.import_clips(clips.train_metadata.parent, names[0])
+    motive_fo.import_clips(clips.query_metadata.parent, names[1], role="query")
+    dataset, other = (fo.load_dataset(name) for name in names)
+    motive_fo.compute_gradients(dataset, query=f"dataset:{names[1]}")
+    motive_fo.score_influence(dataset)
+    screen = Screen(dataset)
+    screen.send("on_load")
+    assert names[1] in json.dumps(screen.page["elsewhere_text"])
+    assert screen.send("open_queries") == {"open_dataset": {"dataset": names[1]}}
+    query = other.first().motive_id
+    assert query in json.dumps(screen.page["focus"])
+    screen.send("change_focus", value=query)
+    assert "for 1 queries to follow" in screen.state["summary"]
+    clip = Screen(dataset, "clip_motion", sample=screen.data["helping_table"][0]["id"])
+    clip.send("on_load")
+    assert clip.state["kind"] == "train"
+    assert {row["id"] for row in clip.data["relations"]} == set(other.values("motive_id"))
+    assert names[1] in clip.send("open_cell", row=0, column=0)["notify"]["message"]
+    strange = Screen(other, "clip_motion", sample=other.first().id)
+    strange.send("on_load")
+    assert strange.state["heading"] == "This dataset has no run yet"
+    fo.delete_dataset(names[1])
+    assert "no dataset" in screen.send("open_queries")["notify"]["message"]
+    clip.send("on_load")
+    assert clip.state["kind"] == "train"
+
+
 def test_a_training_clip_shows_what_it_does_to_each_query(scored):
     scores_QN, queries, train = RunStore(load_run(scored, "motive").store).read_scores("motion")
     known = np.flatnonzero(np.isfinite(scores_QN).all(0))
@@ -474,6 +532,11 @@ def test_a_clip_outside_the_run_and_a_dataset_without_one_say_so(scored, bare):
 
 
 def test_runs_can_be_switched(scored):
+    motive_fo.compute_motion(scored, "a_new_one")
+    screen = Screen(scored)
+    screen.send("on_load")
+    assert screen.state["run"] == "motive", "one that is scored comes first"
+    motive_fo.delete_run(scored, "a_new_one")
     motive_fo.compute_motion(scored, "other")
     try:
         for panel, sample in (("motion_influence", None), ("clip_motion", scored.match_tags("train").first().id)):
