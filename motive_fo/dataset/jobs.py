@@ -44,6 +44,7 @@ FUNCTIONS: Final = (
     "curate",
     "write_report",
     "export",
+    "baselines",
     "write_overlays",
     "map_sketches",
 )

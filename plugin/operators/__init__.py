@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .compute import ComputeGradients, ComputeMotion, ImportClips, ScoreInfluence
-from .curation import Curate, Export, MarkQueries, Report
+from .curation import Baselines, Curate, Export, MarkQueries, Report
 from .pictures import DeleteOverlays, MapSketches, OpenWorkspace, SortByGradients, WriteOverlays
 from .runs import CancelJob, DeleteRun, ShowJobs, ShowRun, StepResult
 
@@ -16,6 +16,7 @@ OPERATORS = (
     MarkQueries,
     Report,
     Export,
+    Baselines,
     ShowRun,
     DeleteRun,
     StepResult,

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fiftyone.operators import types
 
-from motive_fo.config import ExportConfig, SelectionConfig
+import motive_fo
+from motive_fo.config import ExportConfig, Layout, SelectionConfig
 from motive_fo.dataset.outcome import Outcome
 from motive_fo.dataset.views import SELECTED, view_name
-from motive_fo.errors import ConfigError
+from motive_fo.errors import ConfigError, MotiveError
+from motive_fo.exporters.folder import read_manifest
 from motive_fo.influence.shortlist import Quota
 
-from ..forms import Form, Section, chosen_path, read_changes, read_settings, wrong_folder
+from ..forms import Form, Section, chosen_path, read_changes, read_settings, remember, said, wrong_folder
 from .step import Call, StepOperator, count_of, record_of, run_of, target
+
+_MEDIA = {
+    "symlink": "links to the clips",
+    "hardlink": "the clips under another name",
+    "copy": "copies of the clips",
+    "reencode": "the frames that were scored, encoded again",
+}
 
 
 class MarkQueries(StepOperator):
@@ -134,15 +143,13 @@ class Export(StepOperator):
         form.choice(
             "what", {"selection": "the run's selection", "view": "the current view"}, default="selection", label="Clips"
         )
-        form.add("folder", "file", required=True, label="Folder", description="new or empty", view=view)
+        form.add("folder", "file", required=True, label="Folder", description="new, empty or an export", view=view)
 
     def check(self, ctx: Any, form: Form) -> None:
         folder = chosen_path(ctx.params, "folder")
-        wrong = wrong_folder(folder) if folder else None
+        wrong = (wrong_folder(folder) or _not_an_export(Path(folder).expanduser())) if folder else None
         if wrong:
             form.refuse("folder", wrong)
-        elif folder and not ctx.params.get("overwrite") and Path(folder).is_dir() and any(Path(folder).iterdir()):
-            form.refuse("folder", f"{folder} is not empty: choose a new folder, or overwrite an earlier export")
         selection = view_name(run_of(ctx), SELECTED)
         record = record_of(ctx)
         if record is not None and ctx.params.get("what") != "view" and selection not in record.views:
@@ -150,10 +157,83 @@ class Export(StepOperator):
 
     def told(self, ctx: Any, form: Form) -> list[str]:
         folder = chosen_path(ctx.params, "folder") or "the folder"
-        copied = "copies of the clips" if ctx.params.get("media") == "copy" else "links to the clips"
-        return [f"Writes {copied}, their captions and a manifest into {folder}. The folder outlives the run."]
+        written = _MEDIA.get(str(ctx.params.get("media")), _MEDIA["symlink"])
+        return [
+            f"Writes {written}, their captions and a manifest into {folder}. The folder outlives the run.",
+            *self._survival(ctx),
+        ]
+
+    def _survival(self, ctx: Any) -> list[str]:
+        """What the trainer will make of the clips; nothing where re-encoding makes them all alike."""
+        record = record_of(ctx)
+        if record is None or "influence" not in record.steps or ctx.params.get("media") == "reencode":
+            return []
+        samples = ctx.view if ctx.params.get("what") == "view" else ctx.dataset
+        try:
+            config = read_settings(ctx.params, ExportConfig)
+            key = ("survival", str(ctx.dataset.name), record.run, record.updated, f"{config} {ctx.params.get('what')}")
+            layouts = (str(config.get("layout", "diffsynth")),)
+            found = remember(key, lambda: motive_fo.survival(samples, record.run, config=config, layouts=layouts))
+        except MotiveError:
+            return []  # said at its own field, or by the step
+        sentences: list[str] = found[0].sentences()
+        return sentences
 
     def call(self, ctx: Any, params: dict[str, Any]) -> Call:
         samples = ctx.view if params.get("what") == "view" else ctx.dataset
         config = read_settings(params, ExportConfig)
         return Call("export", samples, {"folder": chosen_path(params, "folder"), "run": run_of(ctx), "config": config})
+
+
+class Baselines(StepOperator):
+    """Selections to compare the run's with."""
+
+    step, label = "baselines", "baselines"
+    description = "Selections of the same size without gradients: random, most motion, like the queries by flow, all."
+    paths = ("folder",)
+    background = True
+
+    def choose(self, ctx: Any, form: Form) -> None:
+        view = types.FileExplorerView(choose_dir=True, button_label="Choose a folder...")
+        form.add("seeds", "int", default=1, min=1, max=20, label="Random", description="random selections, by seed")
+        form.add(
+            "folder", "file", label="Folder", description="also export all of them into it, where given", view=view
+        )
+        form.choice("layout", {name: name for name in get_args(Layout)}, default="diffsynth", label="Layout")
+
+    def check(self, ctx: Any, form: Form) -> None:
+        folder = chosen_path(ctx.params, "folder")
+        wrong = wrong_folder(folder) if folder else None
+        if wrong:
+            form.refuse("folder", wrong)
+        record = record_of(ctx)
+        if record is not None and view_name(run_of(ctx), SELECTED) not in record.views:
+            form.refuse("run", f"run {record.run!r} has no selection yet: 'Motive: curate' first")
+
+    def told(self, ctx: Any, form: Form) -> list[str]:
+        folder = chosen_path(ctx.params, "folder")
+        return [
+            "Saves a view for each: as many clips as the run's selection has, among the clips that have a score.",
+            *(
+                [f"Writes an export of each into {folder}, all with the same number of training steps."]
+                if folder
+                else []
+            ),
+        ]
+
+    def call(self, ctx: Any, params: dict[str, Any]) -> Call:
+        folder = chosen_path(params, "folder")
+        arguments: dict[str, Any] = {"run": run_of(ctx), "seeds": list(range(int(params.get("seeds") or 1)))}
+        if folder:
+            arguments |= {"folder": folder, "config": {"layout": params.get("layout") or "diffsynth"}}
+        return Call("baselines", ctx.dataset, arguments)
+
+
+def _not_an_export(folder: Path) -> str | None:
+    """Why nothing can be exported into a folder that exists: it holds something, and not an export of ours."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    broken = said(lambda: read_manifest(folder))
+    if broken or read_manifest(folder) is not None:
+        return broken
+    return f"{folder} is not empty and no export of motive: choose a new folder"

@@ -62,6 +62,11 @@ def test_a_run_is_made_watched_used_and_deleted(screen, demo, tmp_path):
     assert len((folder / "metadata.jsonl").read_text().splitlines()) == 6
     screen.close()
 
+    screen.run("Motive: baselines", "^4 baselines saved as views", Run=RUN)
+    screen.close()
+    dataset.reload()
+    assert len(dataset.load_saved_view(f"{RUN}: baseline random 0")) == 6
+
     screen.run("Motive: write overlays", "overlays of 6 clips", Run=RUN)
     screen.close()
     _plays_with_its_overlay(screen)

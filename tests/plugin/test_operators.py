@@ -336,8 +336,29 @@ def test_the_background_is_chosen_where_a_step_is_long_and_cannot_be_scheduled(s
 def test_an_export_that_would_be_refused_is_refused_before(scored, tmp_path):
     (tmp_path / "file").write_text("x")
     _, wrong = _form("export", scored, folder={"absolute_path": str(tmp_path)})
-    assert "is not empty" in wrong["folder"]
-    _, wrong = _form("export", scored, folder={"absolute_path": str(tmp_path)}, overwrite=True)
-    assert "folder" not in wrong
+    assert "is not empty and no export of motive" in wrong["folder"]
     _, wrong = _form("export", scored, folder={"absolute_path": str(Path(tmp_path) / "new")})
     assert "folder" not in wrong
+    motive_fo.export(scored, tmp_path / "earlier")
+    _, wrong = _form("export", scored, folder={"absolute_path": str(tmp_path / "earlier")})
+    assert "folder" not in wrong
+    (tmp_path / "earlier" / "motive-manifest.json").write_text("{")
+    _, wrong = _form("export", scored, folder={"absolute_path": str(tmp_path / "earlier")})
+    assert "cannot be read" in wrong["folder"]
+
+
+def test_an_export_says_before_what_the_trainer_will_make_of_the_clips(scored, tmp_path):
+    folder = {"absolute_path": str(tmp_path / "new")}
+    properties, _ = _form("export", scored, folder=folder, layout="diffsynth", media="symlink")
+    (survival,) = motive_fo.survival(scored, config={"layout": "diffsynth"}, layouts=("diffsynth",))
+    for sentence in survival.sentences():
+        assert sentence in _notice(properties)
+    properties, _ = _form("export", scored, folder=folder, layout="diffsynth", media="reencode")
+    assert "encoded again" in _notice(properties)
+
+
+def test_baselines_are_views_of_the_selections_size(scored):
+    said = _operator("baselines")(scored, seeds=2)
+    assert said.startswith("5 baselines saved as views")
+    selection = scored.load_saved_view("motive: selection").count()
+    assert scored.load_saved_view("motive: baseline random 1").count() == selection
