@@ -9,6 +9,8 @@ FIFTYONE_VERSION ?= 1.22.1
 DATASET ?= motive-demo
 ARGS ?=
 PYTEST_ARGS ?=
+# Processes that share the tests, at most: each has a database and a torch of its own.
+WORKERS ?= 4
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
@@ -22,7 +24,7 @@ TYPED := motive_fo cli plugin scripts
 help: ## print these targets
 	@echo "Targets:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON VENV TORCH_VERSION TORCH_INDEX ARGS DATASET PYTEST_ARGS (docs/installation.md)"
+	@echo "Variables: PYTHON VENV TORCH_VERSION TORCH_INDEX ARGS DATASET PYTEST_ARGS WORKERS (docs/installation.md)"
 
 install: $(STAMP) database ## install everything into .venv, database included (once; later runs only check)
 
@@ -33,7 +35,7 @@ app: install ## open DATASET (motive-demo) in the FiftyOne App
 	$(BIN)/motive app $(DATASET) $(ARGS)
 
 test: lint ## lint, type checks and the tests (PYTEST_ARGS="-k name")
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=$(WORKERS) --dist=loadfile $(PYTEST_ARGS)
 
 test-slow: install ## the tests that take minutes
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)

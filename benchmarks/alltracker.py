@@ -6,14 +6,13 @@ each other, so that ratios mean something on a machine that does other things to
 (on a GPU: its allocator's), torch and weights included; ``above MiB`` is how far the peak lies above what was held
 before the clip was run. The goal of time is held against processor time, of which others take none away. A measurement
 expected to last longer than ``--limit`` seconds, judged from the one before by frames x pixels, is not made, and the
-table says so. Needs torch alone.
+table says so. Sizes and variants that are not asked for keep their rows of the last run. Needs torch alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.alltracker_dense import dense_alltracker
-from benchmarks.record import goal, write
+from benchmarks.record import RESULTS, goal, write
 from motive_fo.flow.alltracker import Variant, build_network
 
 _SIZES = "16x256x256,24x384x512,81x480x832"
@@ -97,15 +96,24 @@ def measure(job: dict[str, Any], output: Path) -> None:
         torch.cuda.synchronize()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0
-    peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    peak = peak or _peak_mib()
     kept = [x[..., ::5, ::5].float().cpu() for x in (flow, visconf)]
     found = {"seconds": seconds, "cpu": cpu, "mib": peak, "above": peak - held, "flow": kept[0], "visconf": kept[1]}
     torch.save(found, output)
 
 
+def _peak_mib() -> float:
+    """The most this process ever held. Not getrusage's, which begins with what the parent held."""
+    return _status_mib("VmHWM")
+
+
 def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+    return _status_mib("VmRSS")
+
+
+def _status_mib(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 2**10
 
 
 def _child(job: dict[str, Any], scratch: Path) -> dict[str, Any]:
@@ -182,7 +190,32 @@ def main() -> None:
                     rows.append(row)
                     print(row, flush=True)
     name = "alltracker" if options.device == "cpu" else "alltracker_gpu"
+    rows, goals = _with_earlier(name, rows, goals)
     write(name, rows, goals, iterations=options.iterations, threads=torch.get_num_threads(), device=options.device)
+
+
+def _with_earlier(
+    name: str, rows: list[dict[str, Any]], goals: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows and goals of the last run beside those measured now, in the order of variants and sizes."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return rows, goals
+    earlier = json.loads(path.read_text())
+    now = {(row["variant"], row["clip"]) for row in rows}
+    kept = [row for row in earlier["rows"] if (row["variant"], row["clip"]) not in now]
+    begins = tuple(f"{variant}, {clip}," for variant, clip in now)
+    kept_goals = [each for each in earlier["goals"] if not each["goal"].startswith(begins)]
+
+    def place(text: str) -> tuple[int, int]:
+        variant, clip = text.split(", ")[:2]
+        frames, height, width = map(int, clip.split("x"))
+        return ("full", "tiny").index(variant), frames * height * width
+
+    return (
+        sorted([*kept, *rows], key=lambda row: place(f"{row['variant']}, {row['clip']}")),
+        sorted([*kept_goals, *goals], key=lambda each: place(each["goal"])),
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from motive_fo.store.table import Column, Row, Status, Table
 
 _TABLE = "measured"
 _DAMAGE = (StoreError, OSError, ValueError)  # what Zarr raises for missing, cut and altered files
+_TOGETHER = 32  # rows that are new are written together: to make room for one costs as much as for many
 _FIELDS = tuple(Measured.__dataclass_fields__)
 
 
@@ -33,6 +34,7 @@ class MeasuredMotion:
         self._table = table
         self._notes = notes
         self._writable = writable
+        self._waiting: list[Row] = []
 
     def __len__(self) -> int:
         return 0 if self._table is None else len(self._table)
@@ -68,17 +70,20 @@ class MeasuredMotion:
             whole = np.full((2, frames, *value.shape[2:]), np.nan, value.dtype)
             whole[:, : value.shape[1]] = value
             values[name] = whole
-        try:
-            self._table.put(Row(id=key, status=Status.DONE, decoder=facts["decoder"], values=values))
-        except _DAMAGE as error:
-            self._give_up(error)
+        self._waiting.append(Row(id=key, status=Status.DONE, decoder=facts["decoder"], values=values))
+        if len(self._waiting) >= _TOGETHER:
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits in memory."""
         if self._table is None or not self._writable:
             return
         try:
+            self._table.register(row.id for row in self._waiting)
+            for row in self._waiting:
+                self._table.put(row)
             self._table.flush()
+            self._waiting.clear()
         except _DAMAGE as error:
             self._give_up(error)
 
@@ -109,7 +114,12 @@ def measured_columns(frames: int, bins: int, grid: tuple[int, int]) -> dict[str,
 
 @contextmanager
 def measured_motion(
-    folder: Path | None, identity: Mapping[str, Any], columns: Mapping[str, Column], notes: list[str]
+    folder: Path | None,
+    identity: Mapping[str, Any],
+    columns: Mapping[str, Column],
+    notes: list[str],
+    *,
+    write: bool = True,
 ) -> Iterator[MeasuredMotion]:
     """Opens what was measured in this way before, for reading and adding; flushed at the end.
 
@@ -120,12 +130,16 @@ def measured_motion(
         folder: of all measured motion; None for none.
         identity: how the clips are measured.
         columns: from ``measured_columns``.
+        write: False to look only.
     """
     if folder is None:
         yield NOTHING_MEASURED
         return
     text = json.dumps(identity, sort_keys=True)
     path = folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.zarr"
+    if not write:
+        yield _read_only(path, notes)
+        return
     try:
         store = RunStore(path, write=True)
     except StoreError as error:

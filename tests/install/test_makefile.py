@@ -31,8 +31,9 @@ def test_help_lists_every_target(arguments):
 @needs_make
 def test_test_lints_checks_types_and_runs_pytest():
     lines = run_make("-n", "test", "PYTEST_ARGS=-k tiny", "VENV=elsewhere").stdout
-    order = [lines.index(f"elsewhere/bin/{tool}") for tool in ("ruff check", "mypy motive_fo", "pytest -k tiny")]
+    order = [lines.index(f"elsewhere/bin/{tool}") for tool in ("ruff check", "mypy motive_fo", "pytest --numprocesses")]
     assert order == sorted(order)
+    assert lines.splitlines()[-1].endswith(" -k tiny")
 
 
 @needs_make
