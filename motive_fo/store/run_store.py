@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ from motive_fo.store.sketches import Sample, SketchTables
 from motive_fo.store.table import Column, Table
 
 Role = Literal["train", "query"]
+
+#: a process that was killed just now holds the lock until the last of its children has gone too.
+_LETTING_GO_SECONDS = 1.0
 
 
 class RunStore:
@@ -167,13 +171,17 @@ class RunStore:
             raise StoreError(
                 f"cannot write to {self.path.parent}: {error.strerror}; choose another folder with --store"
             ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise StoreError(
-                f"another process is writing to {self.path}: wait for it, or choose another run name"
-            ) from None
+        deadline = time.monotonic() + _LETTING_GO_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    break
+            time.sleep(0.05)
+        self.close()
+        raise StoreError(f"another process is writing to {self.path}: wait for it, or choose another run name")
 
     def close(self) -> None:
         """Give the lock back. Tables are flushed by the step that wrote them."""

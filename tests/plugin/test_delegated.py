@@ -83,6 +83,7 @@ def test_every_operator_runs_from_the_queue_with_progress_and_a_closing_message(
         ("curate", {"budget": 0.4}, "2 of 5 scored clips selected"),
         ("report", {"file": str(tmp_path / "r.html"), "shown": 1}, f"the report is in {tmp_path / 'r.html'}"),
         ("export", {"folder": {"absolute_path": str(target)}, "media": "copy"}, f"2 clips in {target}, 0 skipped"),
+        ("baselines", {}, "4 baselines saved as views"),
         ("write_overlays", {}, "overlays of 7 clips"),
         ("map_sketches", {}, "7 clips mapped"),
         ("import_clips", {"source": {"absolute_path": str(folder)}}, f"0 clips added to {dataset.name}, 0 updated, 7"),
@@ -107,7 +108,7 @@ def test_every_operator_runs_from_the_queue_with_progress_and_a_closing_message(
         assert done.status.label.startswith(message), (operator, done.status.label)
         shares = [share for share, _ in said]
         assert all(0 <= share <= 1 for share in shares)
-        assert operator in ("curate", "mark_queries", "import_clips") or any(
+        assert operator in ("curate", "mark_queries", "import_clips", "baselines") or any(
             " of " in label for _, label in said[:-1]
         ), said
         if operator == "compute_motion":
