@@ -186,11 +186,33 @@ def estimate_lines(estimated: Estimate, *, verbose: bool = False) -> list[str]:
     elif estimated.looked_at:
         lines.append(f"would fail: none of {estimated.looked_at} files looked at")
     lines.append(f"time: {_estimated_time(estimated)}")
+    lines += [line for line in (_estimated_clip(estimated), _estimated_memory(estimated)) if line]
     lines.append(f"disk: {estimated.bytes / 1e6:,.1f} MB in {estimated.store}")
+    if any(estimated.kept_bytes.values()):
+        kept = ", ".join(f"{what} {size / 1e6:,.1f} MB" for what, size in sorted(estimated.kept_bytes.items()))
+        lines.append(f"kept for other runs: {kept}")
+    if any(estimated.known.values()):
+        known = " and ".join(f"{what} of {count}" for what, count in estimated.known.items() if count)
+        lines.append(f"known already: {known} of {estimated.looked_at} clips looked at, which take less time")
     if verbose and estimated.phases:
         phases = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in estimated.phases.items())
         lines.append(f"timing of the measured clips: {phases}")
     return lines + [f"  note: {note}" for note in estimated.notes]
+
+
+def _estimated_clip(estimated: Estimate) -> str:
+    frames, height, width = estimated.frames
+    tokens = f", {estimated.tokens:,} tokens" if estimated.tokens is not None else ""
+    return f"clip: {frames} frames of {height}x{width}{tokens}"
+
+
+def _estimated_memory(estimated: Estimate) -> str:
+    if not estimated.memory:
+        return ""
+    weights = f"memory: {estimated.memory['weights'] / 1e6:,.0f} MB of weights"
+    where = "on the GPU" if estimated.memory_on == "GPU" else "in the whole process"
+    peak = estimated.memory.get("peak")
+    return weights if peak is None else f"{weights}; at most {peak / 1e6:,.0f} MB {where} while measuring"
 
 
 def _estimated_time(estimated: Estimate) -> str:

@@ -126,6 +126,7 @@ def gradients_command(
     motive gradients my-clips
     motive gradients my-clips --dry-run
     motive gradients my-clips --query other-dataset --device cuda:1
+    motive gradients my-clips --devices 0,1,2,3
     """
     import motive_fo
 

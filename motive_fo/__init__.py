@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from motive_fo.dataset.curation import curate, what_if
     from motive_fo.dataset.embeddings import map_sketches, similar_gradients
     from motive_fo.dataset.estimate import estimate
+    from motive_fo.dataset.evaluation import evaluate, land_vbench, write_ab_page
     from motive_fo.dataset.export import export, survival
     from motive_fo.dataset.imports import import_clips
     from motive_fo.dataset.jobs import cancel_job, list_jobs, start_job
@@ -42,8 +43,12 @@ if TYPE_CHECKING:
         score_influence,
         similar_motion,
     )
+    from motive_fo.dataset.training import finetune, generate
     from motive_fo.dataset.whole import run
     from motive_fo.dataset.workspace import save_workspace
+    from motive_fo.evaluation.settings import EvaluationConfig
+    from motive_fo.evaluation.votes import count_votes
+    from motive_fo.training.settings import FinetuneConfig, GenerateConfig
 
 _HOMES = {
     "import_clips": "motive_fo.dataset.imports",
@@ -60,6 +65,12 @@ _HOMES = {
     "export": "motive_fo.dataset.export",
     "survival": "motive_fo.dataset.export",
     "baselines": "motive_fo.dataset.baselines",
+    "finetune": "motive_fo.dataset.training",
+    "generate": "motive_fo.dataset.training",
+    "evaluate": "motive_fo.dataset.evaluation",
+    "write_ab_page": "motive_fo.dataset.evaluation",
+    "count_votes": "motive_fo.evaluation.votes",
+    "land_vbench": "motive_fo.dataset.evaluation",
     "group_norms": "motive_fo.dataset.steps",
     "query_scores": "motive_fo.dataset.steps",
     "similar_motion": "motive_fo.dataset.steps",
@@ -86,13 +97,19 @@ _HOMES = {
     "SelectionConfig": "motive_fo.config",
     "ExportConfig": "motive_fo.config",
     "RunConfig": "motive_fo.config",
+    "EvaluationConfig": "motive_fo.evaluation.settings",
+    "FinetuneConfig": "motive_fo.training.settings",
+    "GenerateConfig": "motive_fo.training.settings",
 }
 
 __all__ = [
     "AttributionConfig",
     "ClipConfig",
+    "EvaluationConfig",
     "ExportConfig",
+    "FinetuneConfig",
     "FlowConfig",
+    "GenerateConfig",
     "InfluenceConfig",
     "MotionConfig",
     "RunConfig",
@@ -102,14 +119,19 @@ __all__ = [
     "cancel_job",
     "compute_gradients",
     "compute_motion",
+    "count_votes",
     "curate",
     "delete_overlays",
     "delete_run",
     "estimate",
+    "evaluate",
     "export",
+    "finetune",
+    "generate",
     "group_norms",
     "group_queries",
     "import_clips",
+    "land_vbench",
     "list_jobs",
     "list_queries",
     "map_sketches",
@@ -125,6 +147,7 @@ __all__ = [
     "start_job",
     "survival",
     "what_if",
+    "write_ab_page",
     "write_motion_page",
     "write_overlays",
     "write_report",

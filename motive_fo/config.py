@@ -31,6 +31,8 @@ PRESET_HELP: Final = "settings to start from: our defaults, or the paper read li
 MaskSide = Literal["both", "query", "train", "none"]
 Preset = Literal["default", "paper"]
 Combine = Literal["mean-cosine", "concat", "mean-sketch", "mean-rank"]
+Center = Literal["none", "mean"]
+Kernel = Literal["identity", "gauss-newton"]
 Layout = Literal["diffsynth", "finetrainers", "diffusion-pipe", "musubi", "videofolder", "vbench"]
 
 
@@ -166,6 +168,13 @@ class AttributionConfig:
         Literal["auto", "on", "off"],
         Field(description="compute activations again instead of keeping them; auto: for large networks"),
     ] = "auto"
+    offload: Annotated[
+        Literal["auto", "on", "off"],
+        Field(
+            description="keep the network's blocks in main memory, each comes to the GPU when it computes; auto: where "
+            "weights and a clip's activations do not fit"
+        ),
+    ] = "auto"
     keep_encodings: Annotated[
         bool, Field(description="keep latents and text embeddings of large models for later runs; changes no number")
     ] = True
@@ -197,6 +206,16 @@ class AttributionConfig:
     block: Annotated[int, Field(ge=1, description="gradient elements per Walsh-Hadamard block, a power of two")] = 4096
     seed: Annotated[int, Field(ge=0, description="seed of the projection")] = 0
     device: Annotated[str, Field(description="auto, cpu, cuda or cuda:N")] = "auto"
+    devices: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(description="several GPUs by number, such as 0,1: a copy of the network on each, one clip at a time"),
+    ] = ()
+
+    @field_validator("devices")
+    @classmethod
+    def _by_number(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
+        """A number is a GPU's."""
+        return tuple(f"cuda:{name}" if name.isdecimal() else name for name in devices)
 
     @field_validator("model")
     @classmethod
@@ -225,6 +244,26 @@ class InfluenceConfig:
         Combine,
         Field(description="several timesteps and noises: mean-cosine is the paper's; concat, mean-sketch, mean-rank"),
     ] = "mean-cosine"
+    center: Annotated[
+        Center,
+        Field(description="mean: take the training clips' mean direction off all sketches first; none is the paper's"),
+    ] = "none"
+    kernel: Annotated[
+        Kernel,
+        Field(
+            description="gauss-newton: weigh directions that are common among the training clips down; identity is the "
+            "paper's"
+        ),
+    ] = "identity"
+    damping: Annotated[
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="gauss-newton: added to every eigenvalue, as a share of their mean; the more, the nearer to "
+            "identity",
+        ),
+    ] = 0.1  # Choice: a tenth of the mean eigenvalue, the customary damping of influence functions (Grosse et al. 2023)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -328,7 +367,14 @@ PAPER: Final[Mapping[str, Mapping[str, Any]]] = {
         "projection": "fastfood",  # Eq. 8
         "dimension": 512,
     },
-    "influence": {"mask_side": "both", "timesteps": None, "noises": None, "combine": "mean-cosine"},  # Eq. 6, 17
+    "influence": {
+        "mask_side": "both",
+        "timesteps": None,
+        "noises": None,
+        "combine": "mean-cosine",  # Eq. 6
+        "center": "none",
+        "kernel": "identity",  # Eq. 17
+    },
     "selection": {"budget": 0.1, "vote_share": None, "by": "votes", "score": "motion"},  # Eq. 18, top 10 %
 }
 

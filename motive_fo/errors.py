@@ -79,6 +79,10 @@ CLIP_CODES: Final[dict[str, tuple[str, str]]] = {
         "The loss or the gradient is not finite.",
         "Try float32; a repeated case points at the weights.",
     ),
+    "worker_died": (
+        "The process that computed the gradient on its device crashed or ran out of memory, twice.",
+        "Give fewer --devices if memory was short; try the clip again with --retry-failed.",
+    ),
     "duplicate_clip": ("The same video with the same caption is already in the run.", "Delete one of the two samples."),
     "repeated_sketch": (
         "Two different clips gave the same gradient sketch.",

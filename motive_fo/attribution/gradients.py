@@ -64,13 +64,13 @@ class StreamingBackward:
     left would split it, and the next gradient would need new memory (measured: 100 MiB and more for 120 M parameters).
     """
 
-    def __init__(self, parameters: NamedParameters, projection: Projection) -> None:
+    def __init__(self, parameters: NamedParameters, projection: Projection, device: torch.device | None = None) -> None:
         self._projection = projection
         self._parameters = parameters
         self._place = {name: i for i, (name, _) in enumerate(parameters)}
         self._taken: set[str] = set()
         self._odd: dict[str, torch.Tensor] = {}  # parts of a map whose parts differ in size
-        size, device = projection.part_size, parameters[0][1].device
+        size, device = projection.part_size, parameters[0][1].device if device is None else device
         self._parts = None if size is None else torch.empty(len(parameters), size, dtype=torch.float32, device=device)
         self._squares = torch.zeros(len(parameters), dtype=torch.float64, device=device)
         self.groups = parameter_groups(name for name, _ in parameters)
@@ -120,18 +120,23 @@ class StreamingBackward:
 
 @contextmanager
 def streaming(
-    network: torch.nn.Module, projection: Projection, parameters: NamedParameters | None = None
+    network: torch.nn.Module,
+    projection: Projection,
+    parameters: NamedParameters | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[StreamingBackward]:
     """Hooks the attributed parameters of ``network`` for streaming backward passes and restores it afterwards.
 
     Args:
         parameters: from ``attributed_parameters``; all where open. The others get no gradient at all.
+        device: where the network computes; where its parameters are if open, which is not the same for a network
+            whose blocks are offloaded.
     """
     parameters = attributed_parameters(network) if parameters is None else parameters
     was = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     training = network.training
     network.eval()  # no dropout: the same clip must give the same gradient
-    backward = StreamingBackward(parameters, projection)
+    backward = StreamingBackward(parameters, projection, device)
     handles = []
     try:
         for parameter, _ in was:

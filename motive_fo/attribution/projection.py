@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from motive_fo.attribution import counter, hadamard
+from motive_fo.attribution import fused as fused_map
 from motive_fo.errors import ConfigError
 
 _SIGNS, _GAUSSIANS, _ORDER, _ROWS = 0, 1, 2, 3  # Philox streams
@@ -106,7 +107,7 @@ class FastfoodProjection:
         self.dimension = dimension
         self.block = max(block, dimension)
         self.seed = seed
-        self._cache: dict[tuple[str, int, int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._cache: dict[tuple[str, int, int, int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
         self._cache_left = cache_bytes
         self._orders: dict[tuple[int, torch.device], torch.Tensor] = {}
 
@@ -147,7 +148,7 @@ class FastfoodProjection:
         self, name: str, first: int, rows: int, n: int, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """B as int8 and G as float32, both (rows, n)."""
-        at = (name, first, n, device)
+        at = (name, first, rows, n, device)
         known = self._cache.get(at)
         if known is not None:
             return known
@@ -191,16 +192,26 @@ class SRHTProjection:
         seed: seed of the map.
         cache_bytes: signs and rows are kept up to this size instead of being made again for every gradient. Changes
             speed only.
+        fused: whether a GPU does it in one pass where it can (``motive_fo.attribution.fused``). Changes rounding only.
     """
 
-    def __init__(self, dimension: int = 512, block: int = 4096, seed: int = 0, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        dimension: int = 512,
+        block: int = 4096,
+        seed: int = 0,
+        cache_bytes: int = CACHE_BYTES,
+        *,
+        fused: bool = True,
+    ) -> None:
         _require_powers("srht", dimension, block)
         if block > dimension << 15:
             raise ConfigError(f"srht takes a block of at most {dimension << 15} for a dimension of {dimension}")
         self.dimension = dimension
         self.block = max(block, dimension)
         self.seed = seed
-        self._cache: dict[tuple[str, int, int, torch.device], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._fused = fused and fused_map.covers(self.dimension, self.block)
+        self._cache: dict[tuple[str, int, int, int, torch.device], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._cache_left = cache_bytes
 
     @property
@@ -212,11 +223,19 @@ class SRHTProjection:
 
     def project(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
         flat = gradient.detach().reshape(-1)
+        if self._fused and flat.is_cuda and fused_map.usable(flat.device, flat.dtype):
+            return self.project_fused(name, flat)
         part_D: torch.Tensor = torch.zeros(self.dimension, dtype=torch.float32, device=flat.device)
         for first, x in _blocks(flat, self.block, self.dimension):
             signs, rows, row_signs = self._random(name, first, x.shape[0], x.shape[1], x.device)
             part_D += (hadamard.transform(x * signs).gather(1, rows) * row_signs).sum(0)
         return part_D / math.sqrt(self.dimension)
+
+    def project_fused(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        """``project`` by the Triton kernel, whether or not it is known to be usable."""
+        flat = gradient.detach().reshape(-1)
+        key = counter.derive_key("srht", self.seed, name)
+        return fused_map.project(flat, key, self.dimension, self.block, _SIGNS, _ROWS) / math.sqrt(self.dimension)
 
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return _sum_of_parts(parts, self.dimension).to(torch.float32)
@@ -225,7 +244,7 @@ class SRHTProjection:
         self, name: str, first: int, blocks: int, n: int, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """B as int8 (blocks, n); the rows kept, int64, and their signs S as int8, both (blocks, D)."""
-        at = (name, first, n, device)
+        at = (name, first, blocks, n, device)
         known = self._cache.get(at)
         if known is not None:
             return known

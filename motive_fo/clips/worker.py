@@ -259,8 +259,8 @@ class _Child:
         """Tell the child its settings and wait until it is ready."""
         if isinstance(self._within(_START_SECONDS, [sys.path, self._settings]), _Gone):
             raise MotiveError(
-                f"the process that decodes does not start ({self._end()}): check that {sys.executable!r} is Python with"
-                " this package installed"
+                f"the process that decodes does not start ({how_it_ended(self._process, self._errors)}): check that "
+                f"{sys.executable!r} is Python with this package installed"
             )
 
     def decode(self, request: Request) -> Clip:
@@ -274,7 +274,8 @@ class _Child:
                 raise ClipError(
                     _STAGE, "decode_timeout", f"{name}: not decoded within {self._settings.seconds:g} seconds"
                 )
-            raise ClipError(_STAGE, "decoder_died", f"{name}: the process that decoded it {self._end()}")
+            how = how_it_ended(self._process, self._errors)
+            raise ClipError(_STAGE, "decoder_died", f"{name}: the process that decoded it {how}")
         if isinstance(answer, _Failure):
             self._spent |= answer.last
             raise ClipError(answer.stage, answer.code, answer.message)
@@ -306,18 +307,6 @@ class _Child:
         self._late = True
         self._process.kill()
 
-    def _end(self) -> str:
-        """How the child ended, with the last line it wrote."""
-        code = self._process.wait()
-        try:
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        except ValueError:
-            how = f"was ended by signal {-code}"
-        self._errors.seek(0)
-        lines = self._errors.read()[-2000:].decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"{how}: {last[:300]}" if last else how
-
     def kill(self) -> None:
         """Stop the child at once, from any thread."""
         self._process.kill()
@@ -332,6 +321,19 @@ class _Child:
 
 class _Gone:
     """The child ended before it answered."""
+
+
+def how_it_ended(process: subprocess.Popen[bytes], written: IO[bytes]) -> str:
+    """How a child ended, with the last line it wrote; waits for its end."""
+    code = process.wait()
+    try:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    except ValueError:
+        how = f"was ended by signal {-code}"
+    written.seek(0)
+    lines = written.read()[-2000:].decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"{how}: {last[:300]}" if last else how
 
 
 def _send(pipe: IO[bytes], message: object) -> None:
@@ -369,7 +371,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the answers
     settings: _Settings = pickle.load(requests)  # noqa: S301 - from our own parent
-    _die_with(settings.parent)
+    die_with(settings.parent)
     module, _, name = settings.function.partition(":")
     function = getattr(import_module(module), name)
     _limit_memory(settings.memory)
@@ -406,7 +408,7 @@ def _answer(function: Callable[..., Clip], request: Request, settings: _Settings
         return _Failure(_STAGE, "internal_error", f"{type(error).__name__}: {text}")
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the kernel end this process when the parent's thread that started it ends; and rather this than the parent.
 
     Elsewhere than on Linux the end of the pipe and the alarm have to do.

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -25,13 +26,14 @@ from motive_fo.dataset.choose import choose_queries, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.imports import list_clips
 from motive_fo.dataset.listing import Entry
-from motive_fo.dataset.run_record import RunRecord, open_run
+from motive_fo.dataset.run_record import RunRecord, encodings_folder, measured_folder, open_run
 from motive_fo.errors import ClipError, InputError
 from motive_fo.models.registry import attributed_model, model_card
-from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
-from motive_fo.pipeline.record import ClipRecord, outdated
+from motive_fo.pipeline.motion import MotionSettings, compute_motion_table, measured_before
+from motive_fo.pipeline.record import ClipRecord, outdated, version_of
 from motive_fo.pipeline.report import ENCODING, StepReport
 from motive_fo.progress import Progress, silent
+from motive_fo.store.encodings import EncodingStore, contents
 from motive_fo.store.identity import require_equal
 from motive_fo.store.run_store import Role, RunStore
 from motive_fo.store.table import CHUNK_ROWS, Column, Status, Table
@@ -80,6 +82,14 @@ class Estimate:
         earlier: step -> seconds per clip when the run last computed it.
         seconds: least and most time for everything, as far as these rates tell; None where nothing could be measured.
         bytes: disk the store would take in addition.
+        kept_bytes: what would be kept beside the store for other runs: ``encodings``, ``measured motion`` -> bytes.
+        known: of the clips looked at and sound, those whose ``motion`` or ``encodings`` are known and that take less
+            time than the ones measured: kind -> count.
+        frames: (T, H, W) of a clip as the model sees it.
+        tokens: of a clip in the network, None where no gradient was measured.
+        memory: bytes of the network's weights (``weights``) and the most memory held while measuring (``peak``): of the
+            GPU, or of this whole process; empty where no gradient was measured.
+        memory_on: what ``peak`` is of: ``GPU`` or ``process``.
         notes: what a number leaves out.
     """
 
@@ -96,6 +106,12 @@ class Estimate:
     earlier: dict[str, float]
     seconds: tuple[float, float] | None
     bytes: int
+    kept_bytes: dict[str, int]
+    known: dict[str, int]
+    frames: tuple[int, int, int]
+    tokens: int | None
+    memory: dict[str, int]
+    memory_on: str
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -163,6 +179,11 @@ def estimate(
     roles, todo = work.count(records, stored, retry_failed)
     sound, problems, looked_at, probing = _look(todo, settings, progress)
     measured, phases, warm_up, notes = _measure(sound, work, progress)
+    looked = work.look_for_known(sound, stored, notes)
+    if len(card_config.devices) > 1 and measured:
+        count = len(card_config.devices)
+        measured = [_on_devices(seconds, count, phases) for seconds in measured]
+        notes.append(f"measured on one device; with {count}, only the gradients' share is divided by {count}")
     if isinstance(samples, RunConfig):
         notes.append("influence, selection and export come on top: seconds, unless the export copies large files")
     earlier = _earlier(record, step)
@@ -180,6 +201,12 @@ def estimate(
         earlier=earlier,
         seconds=_seconds(len(todo), new, probing, warm_up, [*measured, *earlier.values()]),
         bytes=work.bytes(records, stored),
+        kept_bytes=work.kept_bytes(len(todo), len(sound), looked),
+        known=looked,
+        frames=(settings.spec.frames, settings.spec.height, settings.spec.width),
+        tokens=work.tokens,
+        memory=dict(work.memory),
+        memory_on=work.memory_on,
         notes=notes,
     )
 
@@ -254,8 +281,14 @@ def _records_after_import(
 class _MotionWork:
     """The motion step as an estimate sees it: tables, what is outdated in them, how to compute some clips."""
 
+    #: found out by ``compute``
+    tokens: int | None = None
+    memory: Mapping[str, int] = MappingProxyType({})
+    memory_on = ""
+
     def __init__(self, settings: MotionSettings) -> None:
         self.settings = settings
+        self._measured_rows = 0
 
     def count(
         self, records: dict[str, list[ClipRecord]], stored: RunStore | None, retry_failed: bool
@@ -297,6 +330,23 @@ class _MotionWork:
         """Compute some clips into a store."""
         return compute_motion_table(records, store, self.settings, progress=progress)
 
+    def look_for_known(self, sound: Sequence[ClipRecord], stored: RunStore | None, notes: list[str]) -> dict[str, int]:
+        """How many of the clips looked at take less than those measured, which were computed whole."""
+        with self.settings.measured(measured_folder(), notes, write=False) as measured:
+            self._measured_rows = len(measured)
+            before = measured_before(sound, measured)
+        (table,) = self._tables("motion", stored)
+        waiting = sound if table is None else outdated(table, sound, with_caption=False)
+        return {"motion": len(before | {record.id for record in sound} - {record.id for record in waiting})}
+
+    def kept_bytes(self, todo: int, sound: int, known: Mapping[str, int]) -> dict[str, int]:
+        """Disk that what is kept for other runs takes, if the clips not looked at are like those that were."""
+        if not self.settings.motion.reuse or not sound:
+            return {}
+        new = round(todo * (1 - known["motion"] / sound))
+        columns, old = self.settings.measured_columns(), self._measured_rows
+        return {"measured motion": _table_bytes(columns, old + new) - _table_bytes(columns, old)}
+
     def _table_name(self, role: str) -> str:
         return "motion"
 
@@ -322,12 +372,43 @@ class _GradientWork(_MotionWork):
         from motive_fo.pipeline.gradients import GradientSettings
 
         super().__init__(settings)
+        config = replace(config, device=config.devices[0], devices=()) if config.devices else config
         self._gradients = GradientSettings.build(settings, config, attributed_model(config, settings.spec))
+        self._encoding_bytes = 0.0  # of one clip
 
     def compute(self, records: Sequence[ClipRecord], store: RunStore, progress: Progress) -> StepReport:
         from motive_fo.pipeline.gradients import compute_sketch_table
+        from motive_fo.pipeline.probe import probed
 
-        return compute_sketch_table(records, store, self._gradients, "train", progress=progress)
+        model, kept = self._gradients.model, store.path.with_name("encodings.zarr")
+        with probed(model) as found:
+            try:
+                return compute_sketch_table(
+                    records, store, self._gradients, "train", kept_encodings=kept, progress=progress
+                )
+            finally:
+                held = contents(kept)
+                self._encoding_bytes = sum(held.bytes[k] / max(1, held.entries[k]) for k in held.entries)
+                found.finish()
+                self.tokens, self.memory, self.memory_on = found.tokens, found.memory, found.memory_on
+
+    def look_for_known(self, sound: Sequence[ClipRecord], stored: RunStore | None, notes: list[str]) -> dict[str, int]:
+        from motive_fo.models.base import StagedModel
+        from motive_fo.pipeline.encoding import KeptEncodings
+
+        known, model = super().look_for_known(sound, stored, notes), self._gradients.model
+        if isinstance(model, StagedModel):
+            known["encodings"] = 0
+            if self._gradients.attribution.keep_encodings and encodings_folder().is_dir():
+                source = KeptEncodings(model, model, self.settings, EncodingStore(encodings_folder(), write=False))
+                known["encodings"] = sum(source.has(r, version_of(r, with_caption=True)) for r in sound)
+        return known
+
+    def kept_bytes(self, todo: int, sound: int, known: Mapping[str, int]) -> dict[str, int]:
+        kept = super().kept_bytes(todo, sound, known)
+        if "encodings" in known and sound and self._gradients.attribution.keep_encodings:
+            kept["encodings"] = round(self._encoding_bytes * todo * (1 - known["encodings"] / sound))
+        return kept
 
     def _table_name(self, role: str) -> str:
         return role
@@ -454,6 +535,12 @@ def _per_clip(marks: dict[str, list[float]]) -> list[float]:
         return [later - sooner for sooner, later in pairwise(stamps)]
     rounds = pairwise(encoding), pairwise([encoding[-1], *stamps[1:]])
     return [(b - a) + (d - c) for (a, b), (c, d) in zip(*rounds, strict=False)]  # fewer gradients where it was stopped
+
+
+def _on_devices(seconds: float, devices: int, phases: Mapping[str, float]) -> float:
+    """Seconds of a clip where the gradients of several are taken at once, and all else one after the other."""
+    share = phases["gradient"] / sum(phases.values()) if phases.get("gradient") else 1.0
+    return seconds * (1 - share + share / devices)
 
 
 def _earlier(record: RunRecord, step: Step) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Influence: the cosine of projected gradients. ``Paper: Eq. 17``, identity preconditioner.
+"""Influence: the cosine of projected gradients. ``Paper: Eq. 17``; as stored, or changed by ``preconditioner``.
 
 Shapes: Q queries, N training clips, S samples (timestep and noise), D numbers in a sketch.
 """
@@ -23,7 +23,7 @@ SIDES: Final[dict[MaskSide, tuple[int, int]]] = {
 }
 
 
-def sample_cosines(query_QSD: npt.NDArray[np.float32], train_NSD: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def sample_cosines(query_QSD: npt.NDArray[np.floating], train_NSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Cosine of every training clip with every query, for each sample by itself.
 
     Summed in float64, so that a clip's score does not depend on which other clips it is scored with.
@@ -31,12 +31,12 @@ def sample_cosines(query_QSD: npt.NDArray[np.float32], train_NSD: npt.NDArray[np
     Returns:
         float64 (S, Q, N); NaN where a sketch is missing (a static clip has no masked one).
     """
-    query, train = _unit(query_QSD), _unit(train_NSD)
+    query, train = unit(query_QSD), unit(train_NSD)
     return np.stack([query[:, s] @ train[:, s].T for s in range(query.shape[1])])
 
 
 def cosine_scores(
-    query_QSD: npt.NDArray[np.float32], train_NSD: npt.NDArray[np.float32], combine: Combine = "mean-cosine"
+    query_QSD: npt.NDArray[np.floating], train_NSD: npt.NDArray[np.floating], combine: Combine = "mean-cosine"
 ) -> npt.NDArray[np.float32]:
     """Influence of every training clip on every query, from all samples together. With one sample all ways but
     ``mean-rank`` are that sample's cosine, and ``mean-rank`` orders the clips as it does.
@@ -74,13 +74,15 @@ def mean_ranks(scores_SQN: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def _flat_cosines(query_QK: npt.NDArray[np.float64], train_NK: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    return np.asarray(_unit(query_QK) @ _unit(train_NK).T, np.float32)
+    return np.asarray(unit(query_QK) @ unit(train_NK).T, np.float32)
 
 
-def _end_to_end(sketch_XSD: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _end_to_end(sketch_XSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return sketch_XSD.astype(np.float64).reshape(len(sketch_XSD), -1)
 
 
-def _unit(sketch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def unit(sketch: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Directions of sketches (..., D), of length 1 in float64; NaN where one is zero or missing."""
     wide = sketch.astype(np.float64)
-    return np.asarray(wide / np.linalg.norm(wide, axis=-1, keepdims=True))
+    length = np.linalg.norm(wide, axis=-1, keepdims=True)
+    return np.asarray(np.divide(wide, length, out=np.full_like(wide, np.nan), where=length > 0))

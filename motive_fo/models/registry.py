@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from motive_fo.errors import ConfigError, InputError, MissingDependencyError, MotiveError
 from motive_fo.models.card import ModelCard
 from motive_fo.models.diffusion.folder import ModelFolder, find_folder
+from motive_fo.models.finetuned import settle_name
 
 if TYPE_CHECKING:
     from motive_fo.clips.spec import ClipSpec
@@ -40,8 +41,9 @@ def model_card(name: str) -> ModelCard:
 
     Args:
         name: ``tiny``; a folder of diffusers' or a hub repository OWNER/NAME, either with ``+FOLDER`` for a fine-tuned
-            transformer; MODULE:NAME, or the name of an installed adapter.
+            transformer; what motive finetune wrote; MODULE:NAME, or the name of an installed adapter.
     """
+    name, _ = settle_name(name)
     if name == "tiny":
         from motive_fo.models.tiny.card import CARD
 
@@ -61,6 +63,7 @@ def load_model(
     *,
     precision: str = "auto",
     checkpointing: str = "auto",
+    offload: str = "off",
     timesteps: Iterable[float] = (),
     spec: ClipSpec | None = None,
 ) -> VideoModel:
@@ -71,21 +74,25 @@ def load_model(
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16``, or ``auto`` for the second on a GPU and the first elsewhere.
         checkpointing: ``on``, ``off``, or ``auto`` for large networks.
+        offload: the network's blocks in main memory: ``on``, ``off``, or ``auto`` where they do not fit on the GPU.
         timesteps: those that will be asked for; they choose between the experts of a model that has two.
         spec: the clips that will be given; the model's default where open.
 
     Raises:
         MotiveError: an unknown name, missing files or packages, or settings the model does not take.
     """
+    name, weights = settle_name(name)
     if name == "tiny":
         if precision == "bfloat16":
             raise ConfigError("the embedded model runs in float32: leave attribution.precision at auto")
         from motive_fo.models.tiny.model import load
 
-        return load(pick_device(device))
+        _require_no_offload(name, offload)
+        return load(pick_device(device), weights)
     own = _own_adapter(name)
     if own is not None:
         _card_of(name, own)
+        _require_no_offload(name, offload)
         return cast("VideoModel", own(device=pick_device(device), precision=precision))
     light = find_folder(name)
     if light is None:
@@ -100,6 +107,8 @@ def load_model(
         checkpointing=checkpointing,
         timesteps=timesteps,
         fps=None if spec is None else spec.fps,
+        offload=offload,
+        clip=spec,
     )
     return cast("VideoModel", loaded)
 
@@ -108,12 +117,37 @@ def attributed_model(config: AttributionConfig, spec: ClipSpec | None = None) ->
     """The model a run attributes, as its settings say. See ``load_model``."""
     return load_model(
         config.model,
-        config.device,
+        _first_device(config),
         precision=config.precision,
         checkpointing=config.checkpointing,
+        offload=config.offload,
         timesteps=config.timesteps,
         spec=spec,
     )
+
+
+def _require_no_offload(name: str, offload: str) -> None:
+    if offload == "on":
+        raise ConfigError(
+            f"{name} is not offloaded from here: leave attribution.offload at auto (an adapter of your own can use "
+            "motive_fo.models.offload)"
+        )
+
+
+def _first_device(config: AttributionConfig) -> str:
+    """Where the process that runs the step has its own model.
+
+    Raises:
+        ConfigError: the devices are of different kinds, whose sketches are not the same to the last bit.
+    """
+    if not config.devices:
+        return config.device
+    import torch
+
+    kinds = {torch.device(pick_device(device)).type for device in config.devices}
+    if "auto" in config.devices or len(kinds) > 1:
+        raise ConfigError(f"devices {','.join(config.devices)} are of different kinds: name GPUs only, such as 0,1")
+    return config.devices[0]
 
 
 def pick_device(device: str) -> str:
@@ -128,6 +162,11 @@ def pick_device(device: str) -> str:
         raise ConfigError(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise MissingDependencyError(f"device {device!r} was asked for, but torch {torch.__version__} sees no GPU here")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no device {device!r}, torch sees {torch.cuda.device_count()} GPUs here: choose others with "
+            "--device or --devices ('' for none)"
+        )
     if chosen.type not in ("cpu", "cuda"):
         raise ConfigError(f"device {device!r} is not supported: choose auto, cpu, cuda or cuda:N")
     return device

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from motive_fo.clips.clip import Clip
@@ -69,6 +71,12 @@ class Encodings(Protocol):
         ...
 
 
+def encode_directly(model: VideoModel, frames_THW3: npt.NDArray[np.uint8], caption: str) -> tuple[torch.Tensor, Any]:
+    """Latent and condition of decoded frames and a caption. Raises ``ClipError`` (``encode_failed``)."""
+    with _failures():
+        return model.encode_frames(frames_THW3), model.encode_caption(caption)
+
+
 class DirectEncodings:
     """Encodes whenever it is asked, keeps nothing."""
 
@@ -78,9 +86,7 @@ class DirectEncodings:
         self._model = model
 
     def encode(self, record: ClipRecord, version: Version, clip: Clip) -> Encoded:
-        with _failures():
-            x0 = self._model.encode_frames(clip.frames_THW3)
-            return Encoded(x0, self._model.encode_caption(record.caption), clip.decoder)
+        return Encoded(*encode_directly(self._model, clip.frames_THW3, record.caption), clip.decoder)
 
     def has(self, record: ClipRecord, version: Version) -> bool:
         return False

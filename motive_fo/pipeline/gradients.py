@@ -6,19 +6,18 @@ decoding and one encoding, and no sketch depends on which others are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from motive_fo.attribution.gradients import UNMASKED, Sketch, StreamingBackward, clip_sketch, streaming
+from motive_fo.attribution.gradients import UNMASKED, Sketch, streaming
 from motive_fo.attribution.parameters import NamedParameters, attributed_parameters, parameter_groups
-from motive_fo.attribution.projection import Projection, build_projection
+from motive_fo.attribution.projection import Projection
 from motive_fo.clips.clip import Clip
 from motive_fo.config import AttributionConfig
 from motive_fo.errors import ClipError, MotiveError
@@ -27,15 +26,21 @@ from motive_fo.pipeline.encoding import Encoded, Encodings, encodings
 from motive_fo.pipeline.measured import MeasuredMotion
 from motive_fo.pipeline.motion import MotionSettings, decoded, known_frames, motion_row, open_motion, take_known
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
+from motive_fo.pipeline.replicas import FramesAsTheyAre, ReplicaPool, Task
 from motive_fo.pipeline.report import ENCODING, StepReport
+from motive_fo.pipeline.sketching import Outcomes, attributed_outline, projection_of, settled_threads, take_sketches
 from motive_fo.progress import Progress, silent
 from motive_fo.store.identity import provenance
 from motive_fo.store.run_store import Role, RunStore
 from motive_fo.store.sketches import Sample, samples_of
 from motive_fo.store.table import Column, Row, Status, Table
 
-_SMALL_MODEL = 20_000_000  # parameters
-_OF_ONE_SAMPLE = ("nonfinite_gradient", "zero_gradient", "repeated_sketch")  # codes that say nothing of other samples
+_OF_ONE_SAMPLE = (  # codes that say nothing of other samples
+    "nonfinite_gradient",
+    "zero_gradient",
+    "repeated_sketch",
+    "worker_died",
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,17 @@ class GradientSettings:
     @classmethod
     def build(cls, motion: MotionSettings, attribution: AttributionConfig, model: VideoModel) -> GradientSettings:
         """Build the projection for the model's parameters."""
-        chosen = _without_weights(model, attribution)
-        projection = build_projection(
-            attribution.projection,
-            dimension=attribution.dimension,
-            block=attribution.block,
-            seed=attribution.seed,
-            parameters=sum(parameter.numel() for _, parameter in chosen),
-        )
-        return cls(motion, attribution, model, projection)
+        return cls(motion, attribution, model, projection_of(model, attribution))
+
+    @property
+    def several_devices(self) -> bool:
+        """Whether replicas in other processes take the sketches."""
+        return len(self.attribution.devices) > 1
+
+    @property
+    def device(self) -> str:
+        """Where gradients are computed, for the record."""
+        return ",".join(self.attribution.devices) if self.several_devices else str(self.model.device)
 
     def parameters(self) -> NamedParameters:
         """The attributed parameters. Raises ``ConfigError`` where the patterns fit none."""
@@ -66,7 +73,7 @@ class GradientSettings:
 
     def sizes(self) -> dict[str, int]:
         """Elements of each attributed parameter by its name. No weights are loaded."""
-        return {name: parameter.numel() for name, parameter in _without_weights(self.model, self.attribution)}
+        return {name: parameter.numel() for name, parameter in attributed_outline(self.model, self.attribution)}
 
     def groups(self) -> list[str]:
         """Groups of parameters whose norms are kept."""
@@ -95,10 +102,13 @@ class GradientSettings:
         }
 
 
-def _without_weights(model: VideoModel, attribution: AttributionConfig) -> NamedParameters:
-    """The attributed parameters, where only their names and sizes matter: a large network is not loaded for them."""
-    network = model.outline() if isinstance(model, StagedModel) else model.network
-    return attributed_parameters(network, attribution.include, attribution.exclude)
+@contextmanager
+def _encodings(settings: GradientSettings, kept: Path | None, scratch: Path) -> Iterator[Encodings]:
+    if settings.several_devices and not isinstance(settings.model, StagedModel):
+        yield FramesAsTheyAre(settings.model)
+        return
+    with encodings(settings.model, settings.motion, kept, scratch) as source:
+        yield source
 
 
 class RepeatedSketches:
@@ -167,7 +177,7 @@ def compute_sketch_table(
         sketches = store.sketches(role, settings.samples(), settings.columns(), settings.identity(), settings.groups())
         for sample, table in sketches.tables.items():
             its_own = {**settings.identity(), "timestep": sample.timestep, "noise": sample.noise}
-            for note in table.claim(its_own, provenance(str(settings.model.device))):
+            for note in table.claim(its_own, provenance(settings.device)):
                 if note not in report.notes:
                     report.notes.append(note)
         store.keep_parameters(settings.sizes())
@@ -190,17 +200,17 @@ def compute_sketch_table(
         scratch = store.path.with_name(f"{store.path.name}.encodings")
         with (
             settings.motion.measured(known_motion, report.notes) as measured,
-            encodings(settings.model, settings.motion, kept_encodings, scratch) as source,
+            _encodings(settings, kept_encodings, scratch) as source,
         ):
             unmeasured = outdated(motion_table, todo, with_caption=False, retry_failed=retry_failed)
             no_motion = {r.id for r in take_known(unmeasured, motion_table, measured, settings.motion, report)}
             step = _Step(settings, source, motion_table, measured, repeated, report)
             try:
                 clips = step.prepared(todo, no_motion, progress)
-                network, parameters = settings.model.network, settings.parameters()
-                with _threads(settings.model), streaming(network, settings.projection, parameters) as backward:
-                    for done, clip in enumerate(clips, 1):
-                        for sample, row in step.rows(clip, missing[clip.record.id], backward).items():
+                taken = step.sketched_on_devices if settings.several_devices else step.sketched_here
+                with closing(taken(clips, missing, store.path.with_name(f"{store.path.name}.handed-over"))) as results:
+                    for done, (clip, outcomes) in enumerate(results, 1):
+                        for sample, row in step.rows(clip, missing[clip.record.id], outcomes).items():
                             sketches.tables[sample].put(row)
                         progress(report.step, done, len(todo))
             finally:
@@ -229,23 +239,6 @@ def _known_failures(
                 stamp = {key: int(stored[key][n]) for key in ("size", "mtime_ns")}
                 known[clip_id] = Row(clip_id, Status.FAILED, **words, **stamp)  # type: ignore[arg-type]
     return known
-
-
-@contextmanager
-def _threads(model: VideoModel) -> Iterator[None]:
-    """One torch thread for a small model on a CPU.
-
-    ``Choice:`` its tensors are too small to share out (measured 3 times faster on one thread than on two), and the
-    last bit of a sketch then does not depend on the number of cores.
-    """
-    before = torch.get_num_threads()
-    small = sum(p.numel() for p in model.network.parameters()) < _SMALL_MODEL
-    if model.device.type == "cpu" and small:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -327,17 +320,51 @@ class _Step:
             else:
                 yield _Prepared(record, versions[record.id], encoded, mask, decoder=encoded.decoder)
 
-    def rows(self, clip: _Prepared, samples: Sequence[Sample], backward: StreamingBackward) -> dict[Sample, Row]:
-        """The rows of one clip, one for each sample, whatever happens to it."""
+    def sketched_here(
+        self, clips: Iterator[_Prepared], missing: Mapping[str, Sequence[Sample]], folder: Path
+    ) -> Generator[tuple[_Prepared, Outcomes]]:
+        """Sketches by this process's own network."""
+        model = self.settings.model
+        with (
+            settled_threads(model),
+            streaming(model.network, self.settings.projection, self.settings.parameters(), model.device) as backward,
+        ):
+            for clip in clips:
+                if clip.encoded is None:
+                    yield clip, {}
+                    continue
+                samples, (x0, condition, _) = missing[clip.record.id], clip.encoded
+                yield clip, take_sketches(model, backward, x0, condition, clip.mask, samples, self.report)
+
+    def sketched_on_devices(
+        self, clips: Iterator[_Prepared], missing: Mapping[str, Sequence[Sample]], folder: Path
+    ) -> Generator[tuple[_Prepared, Outcomes]]:
+        """Sketches by a replica on each device; ``folder`` is where tensors are handed over."""
+        settings = self.settings
+        with ReplicaPool(
+            settings.attribution,
+            settings.motion.spec,
+            settings.model,
+            settings.projection.identity(),
+            folder,
+            len(missing),
+            self.report,
+        ) as pool:
+            yield from pool.sketches(
+                (clip, None if clip.encoded is None else Task(clip.encoded, clip.mask, missing[clip.record.id]))
+                for clip in clips
+            )
+
+    def rows(self, clip: _Prepared, samples: Sequence[Sample], outcomes: Outcomes) -> dict[Sample, Row]:
+        """The rows of one clip, one for each sample, whatever happened to it."""
         record, version, decoder, mask = clip.record, clip.version, clip.decoder, clip.mask
         if clip.encoded is None:
             return dict.fromkeys(samples, failed_row(record, version, cast(Exception, clip.error), decoder))
-        x0, condition = clip.encoded.x0, clip.encoded.condition
         rows: dict[Sample, Row] = {}
-        for sample in samples:
+        for sample, sketch in outcomes.items():
             try:
-                with self.report.timed("gradient"):
-                    sketch = clip_sketch(self.settings.model, backward, x0, condition, mask, *sample)
+                if isinstance(sketch, Exception):
+                    raise sketch
                 self.repeated[sample].check(record.id, sketch, version)
             except MotiveError:
                 raise

@@ -72,7 +72,9 @@ class MotionSettings:
         """Pixels per cell of what is measured."""
         return cell_of(self.card.strides, self.motion.pooling)
 
-    def measured(self, folder: Path | None, notes: list[str]) -> AbstractContextManager[MeasuredMotion]:
+    def measured(
+        self, folder: Path | None, notes: list[str], *, write: bool = True
+    ) -> AbstractContextManager[MeasuredMotion]:
         """Motion measured before in the way these settings measure it. See ``measured_motion``.
 
         It depends on less than a run's masks do: not on the model's strides, nor on the camera option and the floor.
@@ -86,9 +88,13 @@ class MotionSettings:
             "cell": list(self.cell),
             **({"frame_rule": str(self.card.frame_rule)} if self.clip.short == "fewer" else {}),
         }
+        known = folder if self.motion.reuse else None
+        return measured_motion(known, identity, self.measured_columns(), notes, write=write)
+
+    def measured_columns(self) -> dict[str, Column]:
+        """What is kept of each clip for other runs."""
         grid = (self.spec.height // self.cell[0], self.spec.width // self.cell[1])
-        columns = measured_columns(self.spec.frames, self.motion.hoof_bins, grid)
-        return measured_motion(folder if self.motion.reuse else None, identity, columns, notes)
+        return measured_columns(self.spec.frames, self.motion.hoof_bins, grid)
 
     def columns(self) -> dict[str, Column]:
         return {
@@ -268,6 +274,16 @@ def take_known(
     if len(left) < len(records):
         report.notes.append(f"{len(records) - len(left)} clips were measured before and not tracked again")
     return left
+
+
+def measured_before(records: Sequence[ClipRecord], measured: MeasuredMotion) -> set[str]:
+    """Ids of the clips whose motion was measured before. Every file is read."""
+    if not len(measured):
+        return set()
+    versions = {record.id: (record, version_of(record, with_caption=False)) for record in records}
+    keys = {clip_id: _key(record, version) for clip_id, (record, version) in versions.items() if version.content}
+    found = measured.find(list(keys.values()))
+    return {clip_id for clip_id, key in keys.items() if key in found}
 
 
 def decoded(

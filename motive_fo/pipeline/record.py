@@ -88,19 +88,23 @@ def _is_current(
     return version_of(record, with_caption=with_caption).content == content
 
 
-def failed_row(record: ClipRecord, version: Version, error: BaseException, decoder: str = "") -> Row:
-    """The row of a clip that failed: stage, code and one line of text. Anything unforeseen is ``internal_error``."""
+def as_clip_error(error: BaseException) -> ClipError:
+    """What is recorded on a clip. Anything unforeseen is ``internal_error``, with one line of text."""
     if isinstance(error, ClipError):
-        stage, code, message = error.stage, error.code, error.message
-    else:
-        text = " ".join(str(error).split())[:500]
-        stage, code, message = "internal", "internal_error", f"{type(error).__name__}: {text}"
+        return error
+    text = " ".join(str(error).split())[:500]
+    return ClipError("internal", "internal_error", f"{type(error).__name__}: {text}")
+
+
+def failed_row(record: ClipRecord, version: Version, error: BaseException, decoder: str = "") -> Row:
+    """The row of a clip that failed: stage, code and one line of text."""
+    told = as_clip_error(error)
     return Row(
         id=record.id,
         status=Status.FAILED,
-        code=code,
-        stage=stage,
-        message=message,
+        code=told.code,
+        stage=told.stage,
+        message=told.message,
         size=version.size,
         mtime_ns=version.mtime_ns,
         content=version.content,

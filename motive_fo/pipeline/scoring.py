@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from motive_fo.config import InfluenceConfig, plain
+from motive_fo.config import Combine, InfluenceConfig, plain
 from motive_fo.errors import StoreError
 from motive_fo.influence.cosine import SIDES, cosine_scores, mean_ranks, sample_cosines
+from motive_fo.influence.preconditioner import Moments, Preconditioner
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
 from motive_fo.store.run_store import RunStore
@@ -69,7 +70,8 @@ def score(
     A query that failed or is static is left out and reported: it shows no motion to look for.
 
     Raises:
-        StoreError: the clips have no sketches yet, or no query can be used.
+        StoreError: the clips have no sketches yet, no query can be used, or too few clips for ``config.center``.
+        ConfigError: sketches are too long for ``config.kernel``.
     """
     report = StepReport("influence", clips=len(train))
     with report.timed("total"):
@@ -81,9 +83,10 @@ def score(
         shape = (len(opened.train.samples), *motion_QN.shape)
         cosines = [np.empty(shape, np.float32) for _ in range(2)] if ranked else []
         sides = (SIDES[config.mask_side], SIDES["none"])
+        preconditioners = opened.preconditioners(train, sides, config, config.combine)
         for columns, query_QS2D, train_BS2D in opened.blocks(train):
             for k, (query_side, train_side) in enumerate(sides):
-                pair = query_QS2D[:, :, query_side], train_BS2D[:, :, train_side]
+                pair = preconditioners[k].pair(query_QS2D[:, :, query_side], train_BS2D[:, :, train_side])
                 if ranked:
                     cosines[k][:, :, columns] = sample_cosines(*pair)
                 else:
@@ -110,13 +113,16 @@ def sample_scores(
 ) -> SampleScores:
     """The same cosines for each timestep and noise by itself, from the stored sketches; nothing is written.
 
-    For ``influence.stability``. ``config.combine`` plays no part. Arguments and errors as for ``score``.
+    For ``influence.stability``. ``config.combine`` plays no part; ``center`` and ``kernel`` are as in ``score``.
+    Arguments and errors as for ``score``.
     """
     opened = _open(train, queries, store, config)
     scores_SQN = np.empty((len(opened.train.samples), len(opened.queries), len(train)), np.float32)
     query_side, train_side = SIDES[config.mask_side]
+    (preconditioner,) = opened.preconditioners(train, [SIDES[config.mask_side]], config, "mean-cosine")
     for columns, query_QS2D, train_BS2D in opened.blocks(train):
-        scores_SQN[:, :, columns] = sample_cosines(query_QS2D[:, :, query_side], train_BS2D[:, :, train_side])
+        pair = preconditioner.pair(query_QS2D[:, :, query_side], train_BS2D[:, :, train_side])
+        scores_SQN[:, :, columns] = sample_cosines(*pair)
     return SampleScores(scores_SQN, opened.train.samples, opened.queries, list(train))
 
 
@@ -136,6 +142,26 @@ class _Opened:
         for first in range(0, len(train), rows):
             block = train[first : first + rows]
             yield slice(first, first + len(block)), query_QS2D, self.train.read("sketch", block)
+
+    def preconditioners(
+        self, train: Sequence[str], sides: Sequence[tuple[int, int]], config: InfluenceConfig, combine: Combine
+    ) -> list[Preconditioner]:
+        """One for each pair of mask sides (query's, training clip's), from one pass over the training clips."""
+        second = config.kernel == "gauss-newton"
+        if not second and config.center == "none":
+            return [Preconditioner() for _ in sides]
+        moments: dict[int, Moments] = {}
+        for _, query_QS2D, train_BS2D in self.blocks(train):
+            samples, _, dimension = query_QS2D.shape[1:]
+            for side in {side for pair in sides for side in pair}:
+                if side not in moments:
+                    wanted = second and side in {train_side for _, train_side in sides}
+                    moments[side] = Moments(samples, dimension, second=wanted, merged=combine == "mean-sketch")
+                moments[side].add(train_BS2D[:, :, side])
+        return [
+            Preconditioner.of(moments[query_side], moments[train_side], config.center, config.kernel, config.damping)
+            for query_side, train_side in sides
+        ]
 
 
 def _open(train: Sequence[str], queries: Sequence[str], store: RunStore, config: InfluenceConfig) -> _Opened:

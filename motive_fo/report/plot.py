@@ -110,6 +110,22 @@ def spreads(title: str, axis: str, rows: Mapping[str, npt.NDArray[np.floating]])
     return _plot(figure, f"{title}; medians from {min(medians):.3g} to {max(medians):.3g}" if medians else title)
 
 
+def intervals(title: str, axis: str, rows: Mapping[str, tuple[float, float | None, float | None]]) -> Plot:
+    """A point for each name, with the interval it lies in where that is known: value, low, high."""
+    figure, axes = _figure(4.6, 0.3 * len(rows) + 0.9, title)
+    if not rows:
+        return _nothing(figure, axes, title)
+    for place, (value, low, high) in enumerate(rows.values()):
+        if low is not None and high is not None:
+            axes.plot((low, high), (place, place), color=_BLUE, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(value, place, "o", color=_ORANGE, markersize=5)
+    axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.invert_yaxis()
+    axes.set_xlabel(axis)
+    return _plot(figure, f"{title}: " + ", ".join(f"{name} {row[0]:.3g}" for name, row in rows.items()))
+
+
 def matrix(title: str, names: Sequence[str], values_MM: npt.NDArray[np.floating], *, legend: str) -> Plot:
     """A square of shares, 0 (white) to 1 (dark), with its numbers where they can be read."""
     count = len(names)

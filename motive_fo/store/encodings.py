@@ -62,12 +62,18 @@ class Entry:
 class EncodingStore:
     """See the module's text. Made where it is missing.
 
+    Args:
+        write: False to look only, into a folder that is there.
+
     Raises:
         StoreError: the folder holds something else, or cannot be written.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, write: bool = True) -> None:
         self.folder = Path(folder)
+        if not write:
+            _require_ours(self.folder)
+            return
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             if not self.folder.exists():

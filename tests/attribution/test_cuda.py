@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from motive_fo.attribution import counter, hadamard
+from motive_fo.attribution import counter, fused, hadamard
 from motive_fo.attribution.projection import FastfoodProjection, SRHTProjection
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -37,3 +37,14 @@ def test_the_srht_sketch_is_the_same_up_to_rounding():
     here = projection.combine({"w": projection.project("w", gradient)})
     there = projection.combine({"w": projection.project("w", gradient.cuda())})
     torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-3)
+
+
+def test_the_fused_projection_is_the_same_matrix():
+    pytest.importorskip("triton")
+    for dtype in (torch.float32, torch.bfloat16):
+        assert fused.self_test(CUDA, dtype) < fused.AGREES
+        assert fused.usable(torch.device("cuda", 0), dtype)
+    x = torch.randn(3_000_000, device=CUDA, dtype=torch.bfloat16)
+    made = SRHTProjection().project("w", x)
+    assert torch.equal(made, SRHTProjection().project("w", x)), "the same bits every time"
+    torch.testing.assert_close(made.cpu(), SRHTProjection().project("w", x.cpu()), rtol=1e-4, atol=1e-3)

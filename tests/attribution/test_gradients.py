@@ -254,3 +254,67 @@ def test_a_parameter_reached_in_two_rounds_is_refused():
         layer.weight.grad = torch.ones_like(layer.weight)
         with pytest.raises(MotiveError, match="two rounds"):
             backward.take("weight", layer.weight)
+
+
+class _Repeating(torch.nn.Module):
+    """A weight under two names, and a block that is called twice."""
+
+    def __init__(self, checkpointed):
+        super().__init__()
+        torch.manual_seed(0)
+        self.block = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.SiLU(), torch.nn.Linear(6, 6))
+        self.enter, self.leave = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+        self.leave.weight = self.enter.weight
+        self.checkpointed = checkpointed
+
+    def forward(self, x):
+        x = self.enter(x)
+        for _ in range(2):
+            again = (
+                torch.utils.checkpoint.checkpoint(self.block, x, use_reentrant=False)
+                if self.checkpointed
+                else self.block(x)
+            )
+            x = x + again
+        return self.leave(x)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_tied_and_repeated_parameters_are_projected_once_and_whole(checkpointed):
+    """Under the first name, and not before every use has added its part."""
+    network = _Repeating(checkpointed)
+    names = [name for name, _ in attributed_parameters(network)]
+    assert names == [
+        "block.0.bias", "block.0.weight", "block.2.bias", "block.2.weight", "enter.bias", "enter.weight", "leave.bias",
+    ]  # fmt: skip
+    x = torch.linspace(-1, 1, 18).reshape(3, 6)
+
+    seen = []
+
+    class Watching(IdentityProjection):
+        def project(self, name, gradient):
+            seen.append(name)
+            return super().project(name, gradient)
+
+    projection = Watching(sum(p.numel() for _, p in attributed_parameters(network)))
+    with streaming(network, projection) as backward:
+        y = network(x)
+        losses = y.square().mean(), (y * torch.linspace(0, 1, 6)).square().mean()
+        made = [backward.run(loss, keep_graph=n == 0) for n, loss in enumerate(losses)]
+    assert sorted(seen) == sorted(2 * names)
+    for taken, weights in zip(made, (1.0, torch.linspace(0, 1, 6)), strict=True):
+        loss = (network(x) * weights).square().mean()
+        exact = torch.autograd.grad(loss, [p for _, p in attributed_parameters(network)])
+        whole = torch.cat([g.flatten() for g in exact])
+        torch.testing.assert_close(torch.from_numpy(taken.sketch_D), whole, rtol=1e-5, atol=1e-8)
+        assert taken.norm == pytest.approx(float(whole.double().norm()), rel=1e-6)
+    # the parts are really several: one use alone gives another gradient
+    with torch.no_grad():
+        entered = network.enter(x)
+        half = entered + network.block(entered)
+        before_last = half + network.block(half)
+    weight = network.enter.weight.detach().requires_grad_()
+    alone = torch.nn.functional.linear(before_last, weight, network.leave.bias).square().mean()
+    (one_use,) = torch.autograd.grad(alone, [weight])
+    both = made[0].sketch_D[sum(p.numel() for n, p in attributed_parameters(network) if n < "enter.weight") :][:36]
+    assert not np.allclose(both, one_use.flatten(), rtol=1e-2)

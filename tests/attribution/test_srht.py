@@ -154,3 +154,13 @@ def test_half_precision_gradients_are_projected_in_float32():
 def test_wrong_settings_are_refused(dimension, block, text):
     with pytest.raises(ConfigError, match=text):
         build_projection("srht", dimension=dimension, block=block, seed=0, parameters=10)
+
+
+@pytest.mark.parametrize("make", [SRHTProjection, FastfoodProjection])
+def test_what_is_kept_for_one_size_is_not_taken_for_another(make):
+    """Networks of one name in different sizes: the last layer of a model with more channels."""
+    kept = make()
+    sizes = (4096, 3 * 4096, 2 * 4096)
+    for size in sizes:
+        x = torch.randn(size, generator=torch.Generator().manual_seed(size))
+        assert torch.equal(kept.project("w", x), make(cache_bytes=0).project("w", x))

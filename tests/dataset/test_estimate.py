@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import sys
 import uuid
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from motive_fo_cli.main import main
 import motive_fo
 from motive_fo.config import RunConfig
 from motive_fo.dataset.connect import fiftyone
-from motive_fo.dataset.run_record import data_folder
+from motive_fo.dataset.estimate import _on_devices
+from motive_fo.dataset.run_record import data_folder, measured_folder
 from motive_fo.errors import ConfigError, InputError, StoreMismatchError
+from motive_fo.models.tiny.model import TinyModel
 
 
 def _database():
@@ -112,6 +116,44 @@ def test_what_it_says_is_what_the_step_then_does(dataset, corpus, tmp_path):
     assert more.roles["train"].todo > 0, "another noise is another gradient"
     motion = motive_fo.estimate(dataset, step="motion")
     assert motion.roles["all"].todo == 0, "the gradient step computed it already"
+
+
+def test_memory_tokens_and_what_is_kept_for_other_runs(dataset, tmp_path):
+    first = motive_fo.estimate(dataset)
+    assert first.frames == (17, 64, 64)
+    assert first.tokens == 5 * 4 * 4  # latent frames, and 8x8 cells in pairs
+    weights = 4 * sum(parameter.numel() for parameter in TinyModel.random().network.parameters())
+    assert first.memory["weights"] == weights
+    if sys.platform.startswith("linux"):
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        assert weights < first.memory["peak"] < 2 * resident + 1e9
+    assert first.memory_on == "process"
+    assert set(first.known) == {"motion"}
+    before = _size(measured_folder())
+    reports = motive_fo.compute_gradients(dataset, store=tmp_path / "run.zarr")
+    if before == 0:
+        assert first.kept_bytes["measured motion"] == pytest.approx(_size(measured_folder()), rel=0.2)
+    sound = 17 - reports["train"].status["failed"]
+    second = motive_fo.estimate(dataset, "second")
+    assert second.known == {"motion": sound}
+    assert second.kept_bytes["measured motion"] == 0
+    unshared = motive_fo.estimate(dataset, "third", motion={"reuse": False})
+    assert unshared.known == {"motion": 0}
+    assert unshared.kept_bytes == {}
+    text = CliRunner().invoke(main, ["gradients", dataset.name, "--run", "second", "--dry-run"]).stdout
+    assert "clip: 17 frames of 64x64, 80 tokens" in text
+    assert "MB of weights" in text
+    assert f"known already: motion of {sound} of 17 clips looked at" in text
+
+
+def _size(folder):
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_several_devices_divide_the_gradients_share_alone():
+    phases = {"gradient": 3.0, "encode": 1.0}
+    assert _on_devices(8.0, 2, phases) == pytest.approx(2 + 3)
+    assert _on_devices(8.0, 2, {}) == 4.0, "stopped before the step could say"
 
 
 def test_before_the_import_clips_are_counted_from_the_folders(dataset, name, corpus):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig
+from motive_fo.dataset import estimate
 from motive_fo.errors import StoreError
 from motive_fo.models.diffusion.model import DiffusersModel
 from motive_fo.models.registry import attributed_model, load_model, model_card
@@ -22,6 +23,7 @@ from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.pipeline.motion import MotionSettings
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.pipeline.report import ENCODING
+from motive_fo.progress import silent
 from motive_fo.store.encodings import EncodingStore, clear, contents
 from motive_fo.store.run_store import RunStore
 from motive_fo.synthetic.corpus import write_corpus
@@ -96,9 +98,9 @@ def calls(monkeypatch):
         monkeypatch.setattr(DiffusersModel, name, watch(name, getattr(DiffusersModel, name)))
     loaded = DiffusersModel._loaded
 
-    def loading(self, part, precision):
+    def loading(self, part, precision, *device):
         asked.append(f"load {part}")
-        return loaded(self, part, precision)
+        return loaded(self, part, precision, *device)
 
     monkeypatch.setattr(DiffusersModel, "_loaded", loading)
     return asked
@@ -117,6 +119,35 @@ def test_kept_encodings_give_the_sketches_of_direct_ones(whole, folder, records,
     )
     _, direct = run(tmp_path / "r.zarr", records, settings_of(folder), None)
     assert same(numbers, direct)
+
+
+def test_several_devices_take_the_same_sketches_from_kept_encodings(whole, other_run, folder, records):
+    _, numbers, place = whole
+    _, again = run(other_run, records, settings_of(folder, devices=("cpu", "cpu")), place / "encodings.zarr")
+    assert same(numbers, again)
+
+
+def test_a_dry_run_counts_what_is_kept_and_what_it_will_take(whole, folder, records, tmp_path, monkeypatch):
+    _, _, place = whole
+    settings = settings_of(folder)
+    work = estimate._GradientWork(settings.motion, settings.attribution)
+    with RunStore(tmp_path / "r.zarr", write=True) as store:
+        work.compute(records[:2], store, silent)
+    assert work.tokens == 3 * 4 * 4
+    assert work.memory["weights"] == 4 * sum(p.numel() for p in settings.model.outline().parameters())
+    sound = [record for record, code in zip(records, whole[1]["code"], strict=True) if code in ("", "static")]
+    monkeypatch.setattr(estimate, "measured_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(estimate, "encodings_folder", lambda: tmp_path / "none")
+    assert work.look_for_known(sound, None, []) == {"motion": 0, "encodings": 0}
+    per_clip = sum(contents(place / "encodings.zarr").bytes.values()) / len(sound)
+    kept = work.kept_bytes(10, len(sound), {"motion": 0, "encodings": 0})
+    assert kept["encodings"] == pytest.approx(10 * per_clip, rel=0.05)
+    monkeypatch.setattr(estimate, "encodings_folder", lambda: place / "encodings.zarr")
+    before = sorted(tmp_path.rglob("*"))
+    known = work.look_for_known(sound, RunStore(place / "r.zarr"), [])
+    assert known == {"motion": len(sound), "encodings": len(sound)}
+    assert sorted(tmp_path.rglob("*")) == before
+    assert work.kept_bytes(10, len(sound), known)["encodings"] == 0
 
 
 def test_encoders_leave_before_the_network_comes(folder, records, tmp_path, calls):

@@ -17,6 +17,7 @@ from motive_fo.config import AttributionConfig, InfluenceConfig
 from motive_fo.errors import ClipError, StoreError, StoreMismatchError
 from motive_fo.models.tiny.model import TinyModel
 from motive_fo.pipeline import gradients as gradients_module
+from motive_fo.pipeline import sketching
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.pipeline.scoring import score
@@ -89,8 +90,8 @@ def test_new_clips_and_queries_touch_nothing_that_is_there(whole, tmp_path, reco
     _run(path, records["query"], settings, "query")
     assert {p: p.read_bytes() for p in before} == before
     calls = []
-    real = gradients_module.clip_sketch
-    monkeypatch.setattr(gradients_module, "clip_sketch", lambda *a: calls.append(1) or real(*a))
+    real = sketching.clip_sketch
+    monkeypatch.setattr(sketching, "clip_sketch", lambda *a: calls.append(1) or real(*a))
     report, table = _run(path, records["train"], settings)
     assert report.computed == len(records["train"]) - 5
     assert len(calls) == 2  # one more that moves, one static; the damaged ones never get that far

@@ -11,6 +11,7 @@ from motive_fo.config import AttributionConfig, InfluenceConfig
 from motive_fo.errors import ClipError, StoreError
 from motive_fo.influence.cosine import SIDES, cosine_scores
 from motive_fo.pipeline import gradients as gradients_module
+from motive_fo.pipeline import sketching
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.pipeline.scoring import sample_scores, score
@@ -64,8 +65,8 @@ def test_an_added_timestep_computes_only_what_is_missing(whole, tmp_path, record
     _run(path, records["train"], make())
     before = _files(path / "train" / "t750.748-n0")
     calls, decoded = [], []
-    real, real_decoded = gradients_module.clip_sketch, gradients_module.decoded
-    monkeypatch.setattr(gradients_module, "clip_sketch", lambda *a: calls.append(a[-2:]) or real(*a))
+    real, real_decoded = sketching.clip_sketch, gradients_module.decoded
+    monkeypatch.setattr(sketching, "clip_sketch", lambda *a: calls.append(a[-2:]) or real(*a))
     monkeypatch.setattr(
         gradients_module, "decoded", lambda todo, *a, **k: decoded.extend(todo) or real_decoded(todo, *a, **k)
     )
@@ -204,14 +205,14 @@ def test_single_samples_scores_are_at_hand(whole, records):
 
 
 def test_one_sample_that_fails_says_nothing_of_the_others(tmp_path, records, make, monkeypatch):
-    real = gradients_module.clip_sketch
+    real = sketching.clip_sketch
 
     def refuse(*args):
         if args[-2] == 300.0:
             raise ClipError("gradient", "nonfinite_gradient", "the loss is nan")
         return real(*args)
 
-    monkeypatch.setattr(gradients_module, "clip_sketch", refuse)
+    monkeypatch.setattr(sketching, "clip_sketch", refuse)
     chosen = records["train"][:2]
     report = _run(tmp_path / "r.zarr", chosen, make((T, 300.0)))
     assert report.codes == {"nonfinite_gradient": 2}
@@ -219,7 +220,7 @@ def test_one_sample_that_fails_says_nothing_of_the_others(tmp_path, records, mak
     assert sketches.status(chosen[0].id) == Status.FAILED
     assert sketches.read("message", [chosen[0].id])[0] == "the loss is nan"
     assert RunStore(tmp_path / "r.zarr").sketches("train", [Sample(T, 0)]).status(chosen[0].id) == Status.DONE
-    monkeypatch.setattr(gradients_module, "clip_sketch", real)
+    monkeypatch.setattr(sketching, "clip_sketch", real)
     assert _run(tmp_path / "r.zarr", chosen, make((T, 300.0))).computed == 0
     again = _run(tmp_path / "r.zarr", chosen, make((T, 300.0)), retry_failed=True)
     assert again.status == {"done": 2}

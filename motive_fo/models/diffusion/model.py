@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     import torch
 
     from motive_fo.models.base import Noised
+    from motive_fo.models.offload import BlockOffload
 
 #: steps of every training schedule here: timestep 1000 is noise.
 STEPS: Final = 1000.0
 #: networks with more parameters keep no activations, but compute them again in the backward pass.
 _LARGE: Final = 100_000_000
+#: activations of one block, in rows of its tokens' width.
+_ACTIVATIONS: Final = 46
 _UNIMPORTANT: Final = ("_name_or_path", "_diffusers_version", "transformers_version")
 
 Condition = Mapping[str, "torch.Tensor"]
@@ -48,6 +51,9 @@ class DiffusersModel:
         checkpointing: whether activations are computed again in the backward pass; ``auto`` for large networks.
         timesteps: the timesteps that will be asked for; they choose the expert of a model that has several.
         fps: frame rate of the clips, for models that are told it; the card's where open.
+        offload: whether the network's blocks wait in main memory; ``auto`` where its weights and what a clip needs are
+            more than the GPU has free. Activations are then computed again.
+        clip: the clips that will be given, for ``auto``; the card's where open.
 
     Raises:
         MotiveError: a package is missing, the folder is incomplete, or the settings do not fit.
@@ -72,6 +78,8 @@ class DiffusersModel:
         checkpointing: str = "auto",
         timesteps: Iterable[float] = (),
         fps: float | None = None,
+        offload: str = "off",
+        clip: ClipSpec | None = None,
     ) -> None:
         import torch
 
@@ -82,6 +90,11 @@ class DiffusersModel:
         self._precision = settle_precision(precision, device)
         self._checkpointing = checkpointing
         self._fps = self._card.default_clip.fps if fps is None else fps
+        if offload == "on" and checkpointing == "off":
+            raise ConfigError("offload takes a network that computes activations again: leave checkpointing at auto")
+        self._offload = offload
+        self._clip = self._card.default_clip if clip is None else clip
+        self._blocks: BlockOffload | None = None
         self._part = self.network_part(folder, tuple(timesteps))
         self._network: torch.nn.Module | None = None
         self._outline: torch.nn.Module | None = None
@@ -140,15 +153,48 @@ class DiffusersModel:
     @property
     def network(self) -> torch.nn.Module:
         """The denoiser. Loaded when it is first asked for."""
+        from motive_fo.models.offload import BlockOffload
+
         if self._network is None:
-            network = self._loaded(self._part, self._precision)
+            offloaded = self._does_not_fit()
+            network = self._loaded(self._part, self._precision, "cpu" if offloaded else None)
             on = self._checkpointing == "on" or (
                 self._checkpointing == "auto" and sum(p.numel() for p in network.parameters()) > _LARGE
             )
-            if on:
+            if on or offloaded:
                 network.enable_gradient_checkpointing()  # diffusers' own, without re-entry
+            if offloaded:
+                self._blocks = BlockOffload(network, self._device)
             self._network = network.requires_grad_(True)
-        return self._network.to(self._device)
+        if self._blocks is None:
+            return self._network.to(self._device)
+        self._blocks.come()
+        return self._network
+
+    def _does_not_fit(self) -> bool:
+        """Whether the network's blocks are to wait in main memory."""
+        from motive_fo.models.offload import free_memory
+
+        free = free_memory(self._device) if self._offload == "auto" and self._checkpointing != "off" else None
+        return self._offload == "on" or (free is not None and sum(self.needs(self._clip)) > free)
+
+    def needs(self, clip: ClipSpec) -> tuple[int, int]:
+        """Bytes of the network's weights, and about what the gradient of such a clip needs beside them.
+
+        ``Choice:`` with checkpointing one row of tokens for each block, and for the block that is computed again the
+        activations (46 rows measured in Wan) twice, for their gradients. Wan2.1-T2V-1.3B at 81x480x832: 2.8 + 12.3 GB.
+        """
+        from motive_fo.models.offload import blocks_of
+
+        network: Any = self.outline()
+        size = 2 if self._precision == "bfloat16" else 4
+        config = network.config  # what the file leaves out has the class's own value
+        patch = config.get("patch_size") or 1
+        cells = np.prod(patch) if isinstance(patch, list | tuple) else patch**2 * (config.get("patch_size_t") or 1)
+        tokens = int(np.prod(self._card.grid(clip)) / cells)
+        width = int(config.num_attention_heads) * int(config.attention_head_dim)
+        rows = len(blocks_of(network)) + 2 * _ACTIVATIONS
+        return sum(p.numel() for p in network.parameters()) * size, tokens * width * size * rows
 
     def outline(self) -> torch.nn.Module:
         """The denoiser without weights: the names and shapes of its parameters cost nothing."""
@@ -209,7 +255,9 @@ class DiffusersModel:
 
     def make_room(self) -> None:
         """Let the network wait in main memory, as it is, while the encoders work."""
-        if self._network is not None:
+        if self._blocks is not None:
+            self._blocks.leave()
+        elif self._network is not None:
             self._network.to("cpu")
         self._tidy()
 
@@ -339,7 +387,7 @@ class DiffusersModel:
             )
         return found
 
-    def _loaded(self, part: str, precision: str) -> Any:
+    def _loaded(self, part: str, precision: str, device: str | None = None) -> Any:
         import torch
 
         _hush()
@@ -357,7 +405,7 @@ class DiffusersModel:
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} cannot be loaded as {made.__name__} ({reason}): download it again") from error
-        return loaded.to(self._device).eval().requires_grad_(False)
+        return loaded.to(device or self._device).eval().requires_grad_(False)
 
     def _described(self, part: str) -> dict[str, Any]:
         """Class, settings and sum of a part's weights. The settings of encoders, which are long, by their digest."""

@@ -71,6 +71,13 @@ class TinyModel:
         other._weights_sha256 = f"{self._weights_sha256}, transformer random:{seed}"
         return other
 
+    def save(self, path: Path) -> None:
+        """Write all weights, exactly, for ``load(weights=path)``."""
+        from safetensors.torch import save_file
+
+        state = {name: value.detach().cpu().contiguous() for name, value in self._parts.state_dict().items()}
+        save_file(state, path, metadata={"model": CARD.name})
+
     @property
     def card(self) -> ModelCard:
         """Geometry and defaults."""

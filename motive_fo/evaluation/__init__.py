@@ -1,0 +1,1 @@
+"""Did training help? Motion of generated clips measured, compared with intervals, and judged blind by people."""

@@ -1,0 +1,59 @@
+"""The benchmark of attribution: its corpus, that it repeats, and that its controls are at chance."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.attribution.corpus import MOTIONS, REPORT, render_corpus, scene
+from benchmarks.attribution.methods import ONE, damped, variants
+from benchmarks.attribution.protocol import Setting, run
+from motive_fo.config import InfluenceConfig
+
+
+def test_every_motion_is_one_camera_before_a_still_object():
+    for motion, (name, cameras, _) in enumerate(MOTIONS.values()):
+        drawn = [scene(0, 0, motion, index) for index in range(30)]
+        assert {each.camera for each in drawn} == set(cameras)
+        assert {(each.motion, each.action) for each in drawn} == {(name, "still")}
+        assert len({each.seed for each in drawn}) == 30
+    assert scene(0, 0, 2, 5) == scene(0, 0, 2, 5)
+    assert len({scene(seed, role, 1, 0).seed for seed in range(3) for role in range(3)}) == 9
+
+
+def test_queries_and_gallery_share_no_scene_and_relevance_is_the_motion(tmp_path):
+    corpus = render_corpus(tmp_path, scale=0.04, tune=1, report=1, seed=0)
+    assert np.bincount(corpus.motions["gallery"]).tolist() == [1, 1, 2, 1, 2, 1]
+    assert corpus.relevant(REPORT).sum(1).tolist() == [1, 1, 2, 1, 2, 1]
+    contents = [record.path.read_bytes() for records in corpus.records.values() for record in records]
+    assert len(set(contents)) == len(contents) == 20
+    again = tmp_path / "again"
+    again.mkdir()
+    render_corpus(again, scale=0.04, tune=1, report=1, seed=0)
+    assert len(list(tmp_path.glob("*.mov"))) == 20
+    assert all((again / path.name).read_bytes() == path.read_bytes() for path in tmp_path.glob("*.mov"))
+
+
+def test_the_first_variant_is_the_default_of_one_timestep():
+    named = variants((300.0, ONE))
+    assert next(iter(named.values())) == InfluenceConfig(timesteps=(ONE,))
+    every = damped(named)
+    assert set(named) < set(every)
+    assert len(set(map(repr, every.values()))) == len(every)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_same_seed_gives_the_same_numbers_and_controls_are_at_chance(tmp_path):
+    setting = Setting(0.1, 1, 2, (ONE,))
+    results = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        results.append(run(tmp_path / name, setting))
+    assert json.dumps(results[0].more) == json.dumps(results[1].more)
+    assert results[0].rows == results[1].rows
+    found = {item["goal"]: item["value"] for item in results[0].goals}
+    for control in ("random ids", "permuted ids"):
+        assert found[f"{control}: figures whose interval leaves chance out"] == 0
+    rows = {row["scores by"]: row for row in results[0].rows}
+    assert float(rows["chance"]["MRR"]) < float(rows["HOOF"]["MRR"]) <= 1 == float(rows["attainable"]["MRR"])
