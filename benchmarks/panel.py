@@ -232,7 +232,7 @@ def main() -> None:
         goal(f"every interaction that only looks, {run} (seconds)", "< 1", slowest, slowest < 1),
         goal(f"bytes to the browser in one event, {run} (kB)", "< 1000", largest, largest < 1000),
         goal(
-            f"making a preview the selection, which writes six fields of every clip and the run's views, {run} (seconds)",
+            f"making a preview the selection (writes six fields of every clip, and views), {run} (seconds)",
             "< 1",
             writing,
             writing < 1,
