@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +85,20 @@ def database() -> Iterator[None]:
         import fiftyone.core.odm as foo
 
         foo.drop_database()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Callable[..., Any]]:
+    """Starts Chromium with a profile folder; Playwright runs once in a process, whoever asks for it."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.fail("these tests need Chromium (Debian: apt install chromium)")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as play:
+        yield lambda profile, **more: play.chromium.launch_persistent_context(
+            str(profile), executable_path=found, headless=True, args=[*flags, "--disable-sync"], **more
+        )
 
 
 @pytest.fixture

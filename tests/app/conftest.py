@@ -1,12 +1,10 @@
 """One demo dataset, one App and one browser for all tests of the App."""
 
-import shutil
-
 import pytest
 
 from motive_fo.demo import DemoSize, run_demo
 
-from .served import BROWSERS, FLAGS, Screen, served
+from .served import Screen, served
 
 NAME = "app-demo"
 
@@ -20,20 +18,10 @@ def demo(database, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser(demo, tmp_path_factory):
+def browser(demo, chromium, tmp_path_factory):
     """The browser, and the address of the App that serves the demo."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.fail("these tests need Chromium (Debian: apt install chromium)")
-    with served(NAME) as url, playwright.sync_playwright() as play:
-        context = play.chromium.launch_persistent_context(
-            str(tmp_path_factory.mktemp("profile")),
-            executable_path=found,
-            headless=True,
-            args=FLAGS,
-            viewport={"width": 1600, "height": 1500},
-        )
+    with served(NAME) as url:
+        context = chromium(tmp_path_factory.mktemp("profile"), viewport={"width": 1600, "height": 1500})
         yield context, url
         context.close()
 

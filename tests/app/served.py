@@ -11,14 +11,6 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 #: what FiftyOne's own pages say: a font's host out of reach, a page loaded twice at once, a list still without a size
 FOREIGN = ("Failed to load resource: net::", "entry is loading", "react-virtuoso")
 

@@ -5,24 +5,16 @@ import shutil
 import pytest
 
 import motive_fo
-from tests.app.served import BROWSERS, FLAGS
 
 pytestmark = pytest.mark.app
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory):
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.fail("these tests need Chromium (Debian: apt install chromium)")
-    with playwright.sync_playwright() as play:
-        made = play.chromium.launch_persistent_context(
-            str(tmp_path_factory.mktemp("profile")), executable_path=found, headless=True, args=FLAGS
-        )
-        made.set_default_timeout(30_000)
-        yield made
-        made.close()
+def context(chromium, tmp_path_factory):
+    made = chromium(tmp_path_factory.mktemp("profile"))
+    made.set_default_timeout(30_000)
+    yield made
+    made.close()
 
 
 @pytest.fixture

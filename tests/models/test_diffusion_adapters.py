@@ -187,7 +187,7 @@ def test_loss_and_gradient_are_autograds(loaded, kind):
         by_cell = error[0].mean(0 if cells == "bcfhw" else 1)
         loss = (by_cell * weights).sum() / weights.numel()
         gradients = torch.autograd.grad(loss, [parameter for _, parameter in named])
-        assert float(loss) == pytest.approx(sketch.loss_2[side], rel=1e-5)
+        assert loss.item() == pytest.approx(sketch.loss_2[side], rel=1e-5)
         norm = float(torch.sqrt(sum((g.double() ** 2).sum() for g in gradients)))
         assert norm == pytest.approx(sketch.norm_2[side], rel=1e-4)
         parts = {name: projection.project(name, g) for (name, _), g in zip(named, gradients, strict=True)}
