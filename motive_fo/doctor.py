@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from motive_fo.errors import MotiveError
+from motive_fo.errors import CLIP_CODES, ClipError, MotiveError
 
 if TYPE_CHECKING:
     from motive_fo.config import AttributionConfig, ClipConfig
@@ -65,11 +65,15 @@ def examine(
         try:
             findings += check()
         except Exception as error:  # a broken installation must not stop the doctor
-            text = (
-                " ".join(str(error).split()) if isinstance(error, MotiveError) else f"{type(error).__name__}: {error}"
-            )
-            findings.append(Finding("fail", subject, text))
+            findings.append(Finding("fail", subject, _told(error)))
     return findings
+
+
+def _told(error: Exception) -> str:
+    """What happened and, as far as it is known, the way out; in one line."""
+    if isinstance(error, ClipError):
+        return f"{error.message}. {CLIP_CODES[error.code][1]}"
+    return " ".join(str(error).split()) if isinstance(error, MotiveError) else f"{type(error).__name__}: {error}"
 
 
 def _python() -> list[Finding]:

@@ -96,7 +96,8 @@ def coverage(candidates: Candidates, ranking: Ranking, taken: Sequence[str], bud
         return {}
     place = {clip_id: n for n, clip_id in enumerate(candidates.ids)}
     columns = [place[clip_id] for clip_id in ranking.ids]
-    held_N = np.isin(np.asarray(ranking.ids), np.asarray(list(taken)))
+    held = set(taken)
+    held_N = np.asarray([clip_id in held for clip_id in ranking.ids])
     count = budget_count(budget, len(columns))
     shares = {}
     for q, query in enumerate(candidates.queries):

@@ -33,7 +33,8 @@ from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Column, Row, Status, Table
 
 TABLE = "motion"
-_BATCH = 256  # clips taken from what is known at once
+_BATCH = 256  # clips taken from what is known at once, at most
+_BATCH_BYTES = 32 << 20  # and no more of them than this: 81 frames of 480x832 are 2 MB
 
 
 @dataclass(frozen=True)
@@ -263,8 +264,10 @@ def take_known(
     if not len(measured):
         return list(records)
     left: list[ClipRecord] = []
-    for first in range(0, len(records), _BATCH):
-        batch = [(record, version_of(record, with_caption=False)) for record in records[first : first + _BATCH]]
+    mask = settings.measured_columns()["mask"]
+    at_once = max(1, min(_BATCH, _BATCH_BYTES // (np.dtype(mask.dtype).itemsize * int(np.prod(mask.shape)))))
+    for first in range(0, len(records), at_once):
+        batch = [(record, version_of(record, with_caption=False)) for record in records[first : first + at_once]]
         found = measured.find([_key(record, version) for record, version in batch if version.content])
         for record, version in batch:
             if version.content and (hit := found.get(_key(record, version))):

@@ -16,7 +16,7 @@ from motive_fo.errors import ConfigError, MotiveError
 from motive_fo.exporters.folder import read_manifest
 from motive_fo.influence.shortlist import Quota
 
-from ..forms import Form, Section, chosen_path, read_changes, read_settings, remember, said, wrong_folder
+from ..forms import Form, Section, chosen_path, read_changes, read_settings, remember, wrong_folder
 from .step import Call, StepOperator, count_of, record_of, run_of, target
 
 _MEDIA = {
@@ -233,7 +233,8 @@ def _not_an_export(folder: Path) -> str | None:
     """Why nothing can be exported into a folder that exists: it holds something, and not an export of ours."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return None
-    broken = said(lambda: read_manifest(folder))
-    if broken or read_manifest(folder) is not None:
-        return broken
-    return f"{folder} is not empty and no export of motive: choose a new folder"
+    try:
+        ours = read_manifest(folder) is not None
+    except MotiveError as error:
+        return str(error)
+    return None if ours else f"{folder} is not empty and no export of motive: choose a new folder"

@@ -61,21 +61,18 @@ class DeleteRun(FormOperator):
         ctx.trigger("reload_dataset")
 
 
-class StepResult(FormOperator):
-    """Why clips failed, after a step."""
+class ShowFailed(FormOperator):
+    """The clips that failed in a run."""
 
-    step, label = "step_result", "step result"
-    description = "What a step came to."
+    step, label = "show_failed", "show failed clips"
+    description = "Show the clips of a run that failed."
     listed = False
-    button = "Show failed clips"
 
     def fill(self, ctx: Any, form: Form) -> None:
-        lines = [f"- {reason}" for reason in ctx.params.get("reasons") or ()]
-        form.inputs.md("\n".join([f"**{ctx.params.get('message') or ''}**", "", *lines]), name="about")
+        _chosen_run(ctx, form)
 
     def execute(self, ctx: Any) -> None:
-        if ctx.params.get("run"):
-            _show_failed(ctx, str(ctx.params["run"]))
+        _show_failed(ctx, run_of(ctx))
 
 
 class ShowJobs(FormOperator):

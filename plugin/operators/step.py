@@ -37,7 +37,7 @@ from ..forms import Form, Section, remember, said, shown_params
 from ..installed import mismatch
 
 PLUGIN: Final = "@motive-fo/motive"
-RESULT: Final = f"{PLUGIN}/step_result"
+SHOW_FAILED: Final = f"{PLUGIN}/show_failed"
 
 _PROGRESS_SECONDS = 0.5  # the App redraws for every message
 _LONG_SECONDS = 120.0  # a step that takes longer goes into the background unless told otherwise
@@ -168,6 +168,16 @@ class FormOperator(foo.Operator, ABC):
         return next((r["params"]["message"] for r in requests if r["operator_uri"].endswith("notify")), "")
 
 
+def _result(label: str, result: Outcome, run: str | None) -> Any:
+    """What a step came to: why clips failed, and a button to see those of a run."""
+    outputs = types.Object()
+    outputs.md("\n".join([f"**{result.message}**", "", *(f"- {reason}" for reason in result.reasons)]), name="about")
+    if run is not None:
+        button = {"label": "Show failed clips", "variant": "contained", "on_click": SHOW_FAILED}
+        outputs.btn("show_failed", **button, params={"run": run})
+    return types.Property(outputs, view=types.View(label=f"Motive: {label}"))
+
+
 class StepOperator(FormOperator):
     """An operator over one function of ``motive_fo``.
 
@@ -259,8 +269,9 @@ class StepOperator(FormOperator):
         """What the App does when the step is done: show why clips failed, with a button to see them."""
         if result.reasons:
             run = call.arguments.get("run") if result.failed and self.needs is not None else None
-            params = {**result.as_dict(), "reasons": list(result.reasons), "run": run}
-            yield ctx.trigger("prompt_user_for_operation", {"operator_uri": RESULT, "params": params})
+            # into the dialog of the progress; a prompt would come too early or too late: the App closes what is open
+            # when an operator ends, and replaces what a person has opened since
+            yield ctx.ops.show_output(_result(self.label, result, run).to_json(), {})
 
     # -- fields -------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: what FiftyOne's own pages say: a font's host out of reach, a page loaded twice at once, a list still without a size
@@ -101,10 +101,16 @@ class Screen:
 
     def close(self):
         """Close what is open over the grid: a form, the result of a step, its progress."""
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
         dialogs = self.page.get_by_role("dialog")
         self.page.wait_for_timeout(500)  # one may follow another
         while dialogs.count():
-            dialogs.last.get_by_role("button", name=re.compile("^(Close|Cancel|Done)$")).first.click()
+            # the one on top, which need not be the last in the page: the others cannot be clicked
+            for dialog in dialogs.all():
+                with suppress(PlaywrightTimeout):
+                    dialog.get_by_role("button", name=re.compile("^(Close|Cancel|Done)$")).first.click(timeout=2_000)
+                    break
             self.page.wait_for_timeout(500)
 
     def show_all(self):

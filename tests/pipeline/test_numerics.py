@@ -110,3 +110,10 @@ def test_the_doctor_reports_a_model_that_is_not_there():
     wrong = dataclasses.replace(AttributionConfig(), model="no/such-folder")
     (line,) = [f for f in doctor.examine(attribution=wrong) if f.subject == "model no/such-folder"]
     assert line.level == "fail"
+
+
+def test_the_doctor_says_of_a_clip_that_cannot_be_read_what_to_do(tmp_path):
+    missing = tmp_path / "missing.mp4"
+    (line,) = [f for f in doctor.examine(attribution=AttributionConfig(), video=missing) if f.subject == "model tiny"]
+    assert line.level == "fail"
+    assert line.text == f"{missing} does not exist. Restore it, or delete the sample."

@@ -270,11 +270,12 @@ def test_sorting_by_gradients_shows_the_nearest(dataset):
 def test_the_result_has_a_button_to_the_failed_clips(scored):
     import fiftyone.operators as foo
 
-    params = {"message": "m", "reasons": ["1 decode_failed: why"], "run": "motive", "failed": 1}
-    properties, wrong = _form("step_result", scored, **params)
-    assert not wrong
-    assert "decode_failed" in str(properties["about"])
-    result = foo.execute_operator(f"{PLUGIN}/step_result", {"dataset": scored, "params": params})
+    result = foo.execute_operator(f"{PLUGIN}/compute_motion", {"dataset": scored, "params": {"run": "motive"}})
+    (shown,) = (r for r in result.executor.to_json()["requests"] if r["operator_uri"].endswith("show_output"))
+    properties = shown["params"]["outputs"]["type"]["properties"]
+    assert "decode_failed" in properties["about"]["default"]
+    button = properties["show_failed"]["view"]
+    result = foo.execute_operator(button["operator"], {"dataset": scored, "params": button["params"]})
     (request,) = result.executor.to_json()["requests"]
     assert request["operator_uri"].endswith("set_view")
     wanted = scored.load_saved_view("motive: failed")._serialize()

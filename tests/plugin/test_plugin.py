@@ -65,7 +65,7 @@ def test_every_operator_has_a_form_with_our_defaults(dataset):
         ctx = ExecutionContext(request_params={"dataset_name": dataset.name, "params": params}, executor=None)
         form = operator.resolve_input(ctx).to_json()
         properties = form["type"]["properties"]
-        if operator.name not in ("import_clips", "mark_queries", "show_jobs", "cancel_job", "step_result"):
+        if operator.name not in ("import_clips", "mark_queries", "show_jobs", "cancel_job", "show_failed"):
             assert properties["run"]["default"] == "motive"
         if operator.name == "compute_gradients":
             assert properties["timesteps"]["default"] == "750.748"
@@ -113,6 +113,7 @@ def test_progress_and_the_result_are_shown(dataset):
         ops=SimpleNamespace(
             set_progress=lambda label, progress: ("progress", label, progress),
             notify=lambda message, variant: ("notify", message, variant),
+            show_output=lambda outputs, results: ("output", outputs),
         ),
         trigger=lambda name, params=None: ("trigger", name, params),
         target_view=lambda: dataset.match_tags("train"),
@@ -123,13 +124,13 @@ def test_progress_and_the_result_are_shown(dataset):
     assert "motion of 6 clips" in message
     assert variant == "success"
     assert ("trigger", "reload_dataset", None) in events
-    _, prompted, shown = events[-1]
-    assert prompted == "prompt_user_for_operation"
-    assert shown["params"]["failed"] == 1
-    assert shown["params"]["run"] == "shown"
-    (reason,) = shown["params"]["reasons"]
-    assert reason.startswith("1 ")
+    _, shown = events[-1]
+    properties = shown["type"]["properties"]
+    title, _, reason = properties["about"]["default"].splitlines()
+    assert title == f"**{message}**"
+    assert reason.startswith("- 1 ")
     assert reason.endswith("."), "why, and the way out"
+    assert properties["show_failed"]["view"]["params"] == {"run": "shown"}
     motive_fo.delete_run(dataset, "shown")
 
 

@@ -11,6 +11,7 @@ every family but CogVideoX, whatever the network itself takes.
 from __future__ import annotations
 
 import gc
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -40,7 +41,7 @@ _UNIMPORTANT: Final = ("_name_or_path", "_diffusers_version", "transformers_vers
 Condition = Mapping[str, "torch.Tensor"]
 
 
-class DiffusersModel:
+class DiffusersModel(ABC):
     """A pipeline's networks behind the protocols ``VideoModel``, ``StagedModel`` and ``VideoGenerator``.
 
     Args:
@@ -107,9 +108,9 @@ class DiffusersModel:
     # -- what a family says -------------------------------------------------------------------------------------------
 
     @classmethod
+    @abstractmethod
     def card_of(cls, folder: ModelFolder) -> ModelCard:
         """Geometry and default clip, from the settings files alone."""
-        raise NotImplementedError
 
     @classmethod
     def network_part(cls, folder: ModelFolder, timesteps: tuple[float, ...]) -> str:
@@ -122,17 +123,17 @@ class DiffusersModel:
         names = ("transformer", "transformer_2", "vae", *(p for p in cls.text_parts if p.startswith("text_encoder")))
         return [part for part in names if folder.has(part)]
 
+    @abstractmethod
     def normalized(self, z: torch.Tensor, vae: Any) -> torch.Tensor:
         """The autoencoder's latent (B, C, F, h, w) as the network knows it, in the family's layout."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encoded_prompt(self, pipeline: Any, caption: str) -> dict[str, torch.Tensor]:
         """What the pipeline's own ``encode_prompt`` makes of a caption, without guidance, by names of ours."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, x_t: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The network's prediction, in the target's layout."""
-        raise NotImplementedError
 
     def generation(self, spec: ClipSpec) -> dict[str, Any]:
         """Further arguments of the pipeline's own call."""
