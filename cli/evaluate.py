@@ -1,4 +1,5 @@
-"""``motive evaluate``: motion of sets of clips compared, judged blind by people, and VBench's results on samples."""
+"""``motive evaluate``: motion of sets of clips compared, judged blind by people, VBench's results on samples, and
+whether the scores of a run are to be trusted."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ import click
 
 from motive_fo.config import FlowConfig
 from motive_fo.evaluation.settings import EvaluationConfig
+from motive_fo.quality.settings import AttributionQualityConfig
 
 from .options import changes, settings_options
 from .output import Output, output_options
-from .steps import dataset_argument
+from .steps import dataset_argument, run_option
 
 if TYPE_CHECKING:
+    from motive_fo.dataset.attribution_quality import AttributionQuality
     from motive_fo.evaluation.votes import VoteReport
 
 _ESTIMATOR = ("estimator", "tracker_weights", "tracker_size", "tracker_device")
@@ -40,6 +43,7 @@ def evaluate_group() -> None:
     motive evaluate ab one/ other/ --to page.html  a page on which people judge
     motive evaluate votes votes.csv                what they said
     motive evaluate vbench results.json my-clips   VBench's results on samples
+    motive evaluate attribution my-clips --by kind  are the scores to be trusted?
     """
 
 
@@ -145,6 +149,50 @@ def vbench_command(file: str, dataset: str, field: str, out: Output) -> None:
     if landed.strangers:
         lines.append(f"{len(landed.strangers)} videos are no samples of {dataset!r}, such as {landed.strangers[0]}")
     out.emit(landed.as_dict(), lines)
+
+
+@evaluate_group.command("attribution")
+@dataset_argument
+@run_option
+@click.option("--by", help="field with the kind of each clip, queries too, or tags [default: no retrieval]")
+@settings_options(AttributionQualityConfig)
+@output_options(details=True)
+def attribution_command(dataset: str, run: str, by: str | None, out: Output, **given: Any) -> None:
+    """Are the scores of a run to be trusted? Retrieval by your labels, and steps of training on single clips.
+
+    Each beside controls that need no model, with intervals, and what it does not show. Stopped while it takes steps,
+    the same command goes on where it was.
+
+    \b
+    motive evaluate attribution my-clips --by kind
+    motive evaluate attribution my-clips --by tags --clips 0   retrieval alone, in seconds
+    motive evaluate attribution my-clips --clips 60 --queries 16
+    """
+    import motive_fo
+
+    with out.progress() as progress:
+        report = motive_fo.evaluate_attribution(
+            dataset, run, by=by, config=changes(AttributionQualityConfig, given), progress=progress
+        )
+    out.emit(report.as_dict(), _quality_lines(report))
+    if report.training is not None:
+        out.detail([f"no step on {clip}: {why}" for clip, why in report.training.failed.items()])
+
+
+def _quality_lines(report: AttributionQuality) -> list[str]:
+    """Tables, then what they show and what they do not."""
+    from motive_fo.quality.tables import retrieval_table, training_table
+
+    lines: list[str] = []
+    if report.retrieval is not None:
+        found = report.retrieval
+        lines.append(f"retrieval: {found.queries} queries, {found.clips} clips, {found.kinds} kinds by {found.by!r}")
+        lines += [f"  left out: {count} {why}" for why, count in found.left_out.items()]
+        lines += [*_table(*retrieval_table(found)), ""]
+    if report.training is not None:
+        lines.append(f"training steps: {report.training.queries} queries, {report.training.clips} clips")
+        lines += [*_table(*training_table(report.training)), ""]
+    return [*lines, *report.findings, *(f"  note: {note}" for note in report.notes)]
 
 
 def _vbench_files(report: Any, folder: str) -> list[Path]:

@@ -57,6 +57,7 @@ def show_command(dataset: str, run: str, out: Output) -> None:
         lines.append(f"{section}: " + ", ".join(f"{key} {value}" for key, value in values.items() if value is not None))
     for step, report in record.steps.items():
         lines.append(f"step {step}: {report.get('clips', 0)} clips, {report.get('codes') or 'no failures'}")
+        lines += [f"  {finding}" for finding in report.get("findings", [])]
     lines += [f"saved view: {view}" for view in record.views]
     lines += [f"export: {folder}" for folder in record.exports]
     out.emit(asdict(record), lines)

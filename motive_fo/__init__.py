@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         RunConfig,
         SelectionConfig,
     )
+    from motive_fo.dataset.attribution_quality import evaluate_attribution
     from motive_fo.dataset.baselines import baselines
     from motive_fo.dataset.curation import curate, what_if
     from motive_fo.dataset.embeddings import map_sketches, similar_gradients
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from motive_fo.dataset.workspace import save_workspace
     from motive_fo.evaluation.settings import EvaluationConfig
     from motive_fo.evaluation.votes import count_votes
+    from motive_fo.quality.settings import AttributionQualityConfig
     from motive_fo.training.settings import FinetuneConfig, GenerateConfig
 
 _HOMES = {
@@ -68,6 +70,7 @@ _HOMES = {
     "finetune": "motive_fo.dataset.training",
     "generate": "motive_fo.dataset.training",
     "evaluate": "motive_fo.dataset.evaluation",
+    "evaluate_attribution": "motive_fo.dataset.attribution_quality",
     "write_ab_page": "motive_fo.dataset.evaluation",
     "count_votes": "motive_fo.evaluation.votes",
     "land_vbench": "motive_fo.dataset.evaluation",
@@ -97,6 +100,7 @@ _HOMES = {
     "SelectionConfig": "motive_fo.config",
     "ExportConfig": "motive_fo.config",
     "RunConfig": "motive_fo.config",
+    "AttributionQualityConfig": "motive_fo.quality.settings",
     "EvaluationConfig": "motive_fo.evaluation.settings",
     "FinetuneConfig": "motive_fo.training.settings",
     "GenerateConfig": "motive_fo.training.settings",
@@ -104,6 +108,7 @@ _HOMES = {
 
 __all__ = [
     "AttributionConfig",
+    "AttributionQualityConfig",
     "ClipConfig",
     "EvaluationConfig",
     "ExportConfig",
@@ -125,6 +130,7 @@ __all__ = [
     "delete_run",
     "estimate",
     "evaluate",
+    "evaluate_attribution",
     "export",
     "finetune",
     "generate",

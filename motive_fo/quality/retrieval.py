@@ -8,12 +8,15 @@ Shapes: Q queries, N clips of the gallery.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+_DEPTH: Final = 20
+"""Places that any figure but the reciprocal rank looks at."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,14 @@ def _stacked(each: list[list[float]]) -> Retrieval:
 def _query(given_N: npt.NDArray[np.floating], relevant_N: npt.NDArray[np.bool_]) -> list[float]:
     score_N = np.where(np.isnan(given_N), -np.inf, given_N.astype(np.float64))
     clips, relevant = len(score_N), int(relevant_N.sum())
-    share_N = np.empty(clips)  # chance that the clip at a place is relevant
+    share_N = np.zeros(clips)  # chance that the clip at a place is relevant
     reciprocal, unseen = 0.0, True
     for first, size, hits in _ties(score_N, relevant_N):
         share_N[first : first + size] = hits / size
         if hits and unseen:
             reciprocal, unseen = _first_hit(first, size, hits), False
+        if first + size >= _DEPTH and not unseen:
+            break
     discount_N = 1 / np.log2(np.arange(clips) + 2)
     gain = float(share_N[:20] @ discount_N[:20]) / float(discount_N[: min(relevant, 20)].sum())
     found = [float(share_N[:k].sum()) for k in (5, 10, 20)]
@@ -110,21 +115,28 @@ def _query(given_N: npt.NDArray[np.floating], relevant_N: npt.NDArray[np.bool_])
 
 def _ties(score_N: npt.NDArray[np.float64], relevant_N: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
     """Groups of equal scores, best first: clips before the group, clips in it, relevant ones of those."""
+    _, group_N, size_V = np.unique(score_N, return_inverse=True, return_counts=True)
+    hits_V = np.bincount(group_N, relevant_N, len(size_V))
     before = 0
-    for value in np.unique(score_N)[::-1]:
-        here_N = score_N == value
-        size = int(here_N.sum())
-        yield before, size, int(relevant_N[here_N].sum())
+    for size, hits in zip(size_V[::-1].tolist(), hits_V[::-1].tolist(), strict=True):
+        yield before, size, int(hits)
         before += size
 
 
 def _first_hit(before: int, size: int, hits: int) -> float:
     """Expected 1 / place of the first of ``hits`` relevant clips in a random order of ``size`` clips after ``before``.
 
-    The first one is at place j of the group with chance C(size - j, hits - 1) / C(size, hits).
+    The first one is at place j of the group if none before was one: place by place, as binomial coefficients of a large
+    gallery are numbers of thousands of digits.
     """
-    every = math.comb(size, hits)
-    return sum(math.comb(size - j, hits - 1) / every / (before + j) for j in range(1, size - hits + 2))
+    expected, none_yet = 0.0, 1.0
+    for j in range(1, size - hits + 2):
+        here = none_yet * hits / (size - j + 1)
+        expected += here / (before + j)
+        none_yet -= here
+        if none_yet < 1e-15:
+            break
+    return expected
 
 
 def _gap(score_N: npt.NDArray[np.float64], relevant_N: npt.NDArray[np.bool_]) -> float:

@@ -118,6 +118,11 @@ class SketchTables:
         return sorted(Sample(float(match[1]), int(match[2])) for match in found if match)
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that all sketches of the role share."""
+        return cast(dict[str, Any], self._group.attrs.asdict().get("identity", {}))
+
+    @property
     def groups(self) -> list[str]:
         """Names of the parameter groups, in the order of the column ``squares``."""
         return [str(name) for name in cast(list[Any], self._group.attrs.asdict().get("parameter_groups", []))]

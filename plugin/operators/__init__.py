@@ -5,7 +5,8 @@ from __future__ import annotations
 from .compute import ComputeGradients, ComputeMotion, ImportClips, ScoreInfluence
 from .curation import Baselines, Curate, Export, MarkQueries, Report
 from .pictures import DeleteOverlays, MapSketches, OpenWorkspace, SortByGradients, WriteOverlays
-from .runs import CancelJob, DeleteRun, ShowJobs, ShowRun, StepResult
+from .quality import EvaluateAttribution
+from .runs import CancelJob, DeleteRun, ShowFailed, ShowJobs, ShowRun
 
 OPERATORS = (
     ImportClips,
@@ -17,9 +18,10 @@ OPERATORS = (
     Report,
     Export,
     Baselines,
+    EvaluateAttribution,
     ShowRun,
     DeleteRun,
-    StepResult,
+    ShowFailed,
     ShowJobs,
     CancelJob,
     WriteOverlays,

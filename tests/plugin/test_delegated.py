@@ -12,13 +12,13 @@ from motive_fo.dataset.plugin import install_plugin
 from motive_fo.synthetic.corpus import write_corpus
 
 PLUGIN = "@motive-fo/motive"
-CLIPS = 7  # five sound ones, one still, one damaged
+CLIPS = 10  # eight sound ones, one still, one damaged
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("delegated")
-    return write_corpus(folder, train=5, queries=2, static=1, damaged=1, seed=5, size=(64, 64), seconds=1.25, fps=16)
+    return write_corpus(folder, train=8, queries=3, static=1, damaged=1, seed=5, size=(64, 64), seconds=1.25, fps=16)
 
 
 @pytest.fixture
@@ -76,17 +76,18 @@ def test_every_operator_runs_from_the_queue_with_progress_and_a_closing_message(
     monkeypatch.setattr(DelegatedOperationService, "set_progress", watched)
     target, folder = tmp_path / "out", clips.train_metadata.parent
     steps = (
-        ("mark_queries", {"view_target": "CURRENT_VIEW", "group": "wanted"}, "2 queries to follow"),
-        ("compute_motion", {"view_target": "DATASET"}, "motion of 9 clips: 7 done, 1 failed, 1 static"),
-        ("compute_gradients", {}, "query: 2 done; train: 5 done, 1 failed, 1 static"),
-        ("score_influence", {}, "influence of 7 clips: 5 done, 1 failed, 1 static"),
-        ("curate", {"budget": 0.4}, "2 of 5 scored clips selected"),
+        ("mark_queries", {"view_target": "CURRENT_VIEW", "group": "wanted"}, "3 queries to follow"),
+        ("compute_motion", {"view_target": "DATASET"}, "motion of 13 clips: 11 done, 1 failed, 1 static"),
+        ("compute_gradients", {}, "query: 3 done; train: 8 done, 1 failed, 1 static"),
+        ("score_influence", {}, "influence of 10 clips: 8 done, 1 failed, 1 static"),
+        ("curate", {"budget": 0.25}, "2 of 8 scored clips selected"),
         ("report", {"file": str(tmp_path / "r.html"), "shown": 1}, f"the report is in {tmp_path / 'r.html'}"),
         ("export", {"folder": {"absolute_path": str(target)}, "media": "copy"}, f"2 clips in {target}, 0 skipped"),
         ("baselines", {}, "4 baselines saved as views"),
-        ("write_overlays", {}, "overlays of 7 clips"),
-        ("map_sketches", {}, "7 clips mapped"),
-        ("import_clips", {"source": {"absolute_path": str(folder)}}, f"0 clips added to {dataset.name}, 0 updated, 7"),
+        ("evaluate_attribution", {"clips": 8, "queries": 3}, "One step on each of 8 clips: "),
+        ("write_overlays", {}, "overlays of 11 clips"),
+        ("map_sketches", {}, "11 clips mapped"),
+        ("import_clips", {"source": {"absolute_path": str(folder)}}, f"0 clips added to {dataset.name}, 0 updated, 10"),
     )
     import fiftyone.operators as foo
 
@@ -114,8 +115,8 @@ def test_every_operator_runs_from_the_queue_with_progress_and_a_closing_message(
         if operator == "compute_motion":
             assert "later.motion_mean" not in before
             assert "later.motion_mean" in dataset.get_field_schema(flat=True)
-            assert dataset.count("later.motion_mean") == 8
-    assert sorted(dataset.match_tags("train").values("later.status")) == ["failed", *["scored"] * 5, "static"]
+            assert dataset.count("later.motion_mean") == 12
+    assert sorted(dataset.match_tags("train").values("later.status")) == ["failed", *["scored"] * 8, "static"]
     assert dataset.load_saved_view("later: top by votes").count() == 2
     assert dataset.match_tags("query").distinct("motive_group") == ["wanted"]
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -126,8 +127,8 @@ def test_the_view_of_the_app_is_the_view_the_worker_takes(dataset):
     view = dataset.match_tags("query")
     operation = _schedule(dataset, "compute_motion", {"run": "part", "view_target": "CURRENT_VIEW"}, view=view)
     done = _work(dataset, operation)
-    assert done.status.label == "motion of 2 clips: 2 done"
-    assert dataset.count("part.motion_mean") == 2
+    assert done.status.label == "motion of 3 clips: 3 done"
+    assert dataset.count("part.motion_mean") == 3
 
 
 @pytest.mark.parametrize(
@@ -165,5 +166,5 @@ def test_a_worker_of_its_own_process_finds_the_plugin_and_a_failed_step_does_not
     assert ran.returncode == 0, ran.stderr
     assert sorted(json.loads(ran.stdout.splitlines()[-1])) == ["completed", "failed"]
     dataset.reload()
-    assert dataset.count("apart.motion_mean") == 8
+    assert dataset.count("apart.motion_mean") == 12
     assert str(next(op for op in _operations(dataset) if op.id == wrong).run_state) == "failed"
