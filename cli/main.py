@@ -29,6 +29,7 @@ _COMMANDS = {
     "run": "steps:run_command",
     "scores": "scores:scores_command",
     "runs": "runs:runs_group",
+    "store": "stores:store_group",
     "encodings": "encodings:encodings_group",
     "overlays": "overlays:overlays_group",
     "map": "maps:map_command",

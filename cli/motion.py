@@ -7,12 +7,12 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig, Preset
+from motive_fo.config import AttributionConfig, ClipConfig, EngineConfig, FlowConfig, MotionConfig, Preset
 
 from .completion import dataset_names
 from .options import changes, preset_option, settings_options
 from .output import Output, estimate_lines, failure_lines, output_options, step_lines, timing_lines
-from .steps import dataset_argument, dry_run_option, retry_option, run_option, store_option
+from .steps import dataset_argument, dry_run_option, retry_option, run_option, shard_option, store_option
 
 
 class _ComputesByDefault(click.Group):
@@ -43,7 +43,9 @@ def motion_group() -> None:
 @preset_option
 @settings_options(ClipConfig, FlowConfig, MotionConfig)
 @settings_options(AttributionConfig, only=("model",))
+@settings_options(EngineConfig)
 @store_option
+@shard_option
 @retry_option
 @dry_run_option
 @output_options(details=True)
@@ -53,6 +55,7 @@ def compute_command(
     view: str | None,
     preset: Preset | None,
     store: str | None,
+    shard: str | None,
     retry_failed: bool,
     dry_run: bool,
     out: Output,
@@ -68,6 +71,8 @@ def compute_command(
     motive motion show my-clips clips/0001.mp4 pictures/   one clip, frame by frame
     motive motion like my-clips clips/0001.mp4             clips that move like it
     """
+    if shard and dry_run:
+        raise click.UsageError("a dry run is of the whole run: leave --shard out")
     import motive_fo
     from motive_fo.dataset.choose import choose_train
     from motive_fo.dataset.connect import load_dataset
@@ -90,7 +95,10 @@ def compute_command(
                 chosen, run, step="motion", attribution=attribution, progress=progress, **asked
             )
         else:
-            report = motive_fo.compute_motion(chosen, run, model=model, progress=progress, **asked)
+            engine = changes(EngineConfig, given)
+            report = motive_fo.compute_motion(
+                chosen, run, model=model, engine=engine, shard=shard, progress=progress, **asked
+            )
     if dry_run:
         out.emit(estimate.as_dict(), estimate_lines(estimate, verbose=out.verbose))
         return

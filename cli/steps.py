@@ -9,6 +9,7 @@ import click
 from motive_fo.config import (
     AttributionConfig,
     ClipConfig,
+    EngineConfig,
     FlowConfig,
     InfluenceConfig,
     MotionConfig,
@@ -39,6 +40,11 @@ store_option = click.option(
     "--store", type=click.Path(), help="folder of the run's store [default: the data folder of motive]"
 )
 retry_option = click.option("--retry-failed", is_flag=True, help="compute clips again that failed before")
+shard_option = click.option(
+    "--shard",
+    metavar="I/N",
+    help="compute the Ith of N parts into a store of its own, no fields; motive store merge joins them",
+)
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="write nothing; say what is to do, and measure a few clips for time and disk"
 )
@@ -101,8 +107,9 @@ def import_command(
 @_train
 @_query
 @preset_option
-@settings_options(AttributionConfig, ClipConfig, FlowConfig, MotionConfig)
+@settings_options(AttributionConfig, ClipConfig, FlowConfig, MotionConfig, EngineConfig)
 @store_option
+@shard_option
 @retry_option
 @dry_run_option
 @output_options(details=True)
@@ -113,6 +120,7 @@ def gradients_command(
     query: str | None,
     preset: Preset | None,
     store: str | None,
+    shard: str | None,
     retry_failed: bool,
     dry_run: bool,
     out: Output,
@@ -127,7 +135,11 @@ def gradients_command(
     motive gradients my-clips --dry-run
     motive gradients my-clips --query other-dataset --device cuda:1
     motive gradients my-clips --devices 0,1,2,3
+    motive gradients my-clips --engine ray --address auto
+    motive gradients my-clips --shard 2/8
     """
+    if shard and dry_run:
+        raise click.UsageError("a dry run is of the whole run: leave --shard out")
     import motive_fo
 
     asked: dict[str, Any] = {
@@ -145,7 +157,8 @@ def gradients_command(
         if dry_run:
             estimate = motive_fo.estimate(dataset, run, progress=progress, **asked)
         else:
-            reports = motive_fo.compute_gradients(dataset, run, progress=progress, **asked)
+            engine = changes(EngineConfig, given)
+            reports = motive_fo.compute_gradients(dataset, run, engine=engine, shard=shard, progress=progress, **asked)
     if dry_run:
         out.emit(estimate.as_dict(), estimate_lines(estimate, verbose=out.verbose))
         return

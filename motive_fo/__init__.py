@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from motive_fo.config import (
         AttributionConfig,
         ClipConfig,
+        EngineConfig,
         ExportConfig,
         FlowConfig,
         InfluenceConfig,
@@ -96,6 +97,7 @@ _HOMES = {
     "FlowConfig": "motive_fo.config",
     "MotionConfig": "motive_fo.config",
     "AttributionConfig": "motive_fo.config",
+    "EngineConfig": "motive_fo.config",
     "InfluenceConfig": "motive_fo.config",
     "SelectionConfig": "motive_fo.config",
     "ExportConfig": "motive_fo.config",
@@ -110,6 +112,7 @@ __all__ = [
     "AttributionConfig",
     "AttributionQualityConfig",
     "ClipConfig",
+    "EngineConfig",
     "EvaluationConfig",
     "ExportConfig",
     "FinetuneConfig",

@@ -26,13 +26,17 @@ _STRICT = ConfigDict(extra="forbid")
 
 Config = TypeVar("Config")
 
-PRESET_HELP: Final = "settings to start from: our defaults, or the paper read literally; settings given apart win"
+PRESET_HELP: Final = (
+    "settings to start from: our defaults; the paper read literally; or thorough, twelve gradients a clip and scores "
+    "that predict training better; settings given apart win"
+)
 
 MaskSide = Literal["both", "query", "train", "none"]
-Preset = Literal["default", "paper"]
-Combine = Literal["mean-cosine", "concat", "mean-sketch", "mean-rank"]
+Preset = Literal["default", "paper", "thorough"]
+Combine = Literal["mean-cosine", "concat", "mean-sketch", "mean-rank", "mean-zscore"]
 Center = Literal["none", "mean"]
 Kernel = Literal["identity", "gauss-newton"]
+Overlap = Literal["keep", "remove"]
 Layout = Literal["diffsynth", "finetrainers", "diffusion-pipe", "musubi", "videofolder", "vbench"]
 
 
@@ -225,6 +229,34 @@ class AttributionConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EngineConfig:
+    """Which processes compute motion, encodings and gradients, and when they give up. It changes no number."""
+
+    engine: Annotated[
+        Literal["local", "ray"],
+        Field(description="local: this machine, on --device or --devices; ray: the workers of a Ray cluster"),
+    ] = "local"
+    address: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="ray: auto joins the cluster of this machine, ray://HOST:PORT another, local starts one; "
+            "RAY_ADDRESS, else local, if open",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Field(ge=1, description="ray: workers, each with a model; one for every GPU, else every CPU there is if open"),
+    ] = None
+    max_failed: Annotated[
+        float,
+        Field(
+            ge=0, le=1, description="stop when more than this share of the clips has failed, and 10 at least; 1: never"
+        ),
+    ] = 0.5  # Choice: real corpora have broken files, but where most fail it is a setting, a disk or the model
+
+
+@dataclass(frozen=True, config=_STRICT)
 class InfluenceConfig:
     """How sketches become influence."""
 
@@ -242,7 +274,10 @@ class InfluenceConfig:
     ] = None
     combine: Annotated[
         Combine,
-        Field(description="several timesteps and noises: mean-cosine is the paper's; concat, mean-sketch, mean-rank"),
+        Field(
+            description="several timesteps and noises: mean-cosine is the paper's; concat, mean-sketch, mean-rank, "
+            "mean-zscore"
+        ),
     ] = "mean-cosine"
     center: Annotated[
         Center,
@@ -264,6 +299,20 @@ class InfluenceConfig:
             "identity",
         ),
     ] = 0.1  # Choice: a tenth of the mean eigenvalue, the customary damping of influence functions (Grosse et al. 2023)
+    overlap: Annotated[
+        Overlap,
+        Field(
+            description="remove: take what the overlap of the motion masks alone explains off each query's scores; "
+            "keep is the paper's"
+        ),
+    ] = "keep"
+    checkpoints: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(
+            description="runs of the same clips with other checkpoints of the model, RUN=WEIGHT: their learning rates "
+            "relative to this run's, which has weight 1"
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -374,8 +423,20 @@ PAPER: Final[Mapping[str, Mapping[str, Any]]] = {
         "combine": "mean-cosine",  # Eq. 6
         "center": "none",
         "kernel": "identity",  # Eq. 17
+        "overlap": "keep",
+        "checkpoints": (),
     },
     "selection": {"budget": 0.1, "vote_share": None, "by": "votes", "score": "motion"},  # Eq. 18, top 10 %
+}
+
+
+#: section -> what the preset ``thorough`` changes of the defaults: of the settings that were tried, those whose scores
+#: predicted training best, chosen on other data than they are reported on (docs/attribution-quality.md). Not the
+#: default: twelve gradients a clip take twelve times as long as one, and with one gradient the kernel was not shown to
+#: help.
+THOROUGH: Final[Mapping[str, Mapping[str, Any]]] = {
+    "attribution": {"timesteps": (500.0, 750.748, 900.0), "noises": (0, 1, 2, 3)},
+    "influence": {"kernel": "gauss-newton"},
 }
 
 
@@ -405,6 +466,7 @@ class RunConfig:
     flow: FlowConfig = FlowConfig()
     motion: MotionConfig = MotionConfig()
     attribution: AttributionConfig = AttributionConfig()
+    engine: EngineConfig = EngineConfig()
     influence: InfluenceConfig = InfluenceConfig()
     selection: SelectionConfig = SelectionConfig()
     export: ExportConfig = ExportConfig()
@@ -470,11 +532,18 @@ def merge(base: Config, given: Config | Mapping[str, Any] | None, section: str) 
 
 
 def preset_settings(preset: str, section: str) -> dict[str, Any]:
-    """What a preset sets in a section. ``default`` sets what ``paper`` does, to the default. Raises ``ConfigError``."""
+    """What a preset sets in a section. The others set what ``paper`` does, to the default or to what they change.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
     if preset not in get_args(Preset):
-        raise ConfigError(f"there is no preset {preset!r}: choose {' or '.join(get_args(Preset))}")
+        raise ConfigError(f"there is no preset {preset!r}: choose one of {', '.join(get_args(Preset))}")
     paper = PAPER.get(section, {})
-    return dict(paper) if preset == "paper" else {name: getattr(_DEFAULTS[section], name) for name in paper}
+    if preset == "paper":
+        return dict(paper)
+    changed = THOROUGH.get(section, {}) if preset == "thorough" else {}
+    return {name: getattr(_DEFAULTS[section], name) for name in paper} | dict(changed)
 
 
 def plain(config: object) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from motive_fo.errors import CLIP_CODES, ClipError, MotiveError
+from motive_fo.errors import CLIP_CODES, ClipError, InputError, MotiveError
 
 if TYPE_CHECKING:
     from motive_fo.config import AttributionConfig, ClipConfig
@@ -30,6 +30,7 @@ class Finding:
 
 def examine(
     dataset: str | None = None,
+    run: str | None = None,
     *,
     attribution: AttributionConfig | None = None,
     clip: ClipConfig | None = None,
@@ -38,7 +39,8 @@ def examine(
     """Check environment, decoders, model, database and stores.
 
     Args:
-        dataset: also open the stores of this dataset's runs.
+        dataset: also check the runs of this dataset: store, dataset and record by themselves and against each other.
+        run: only this run of it.
         attribution: also load this model and compare the sketches of clips alone, repeated, in another order and in
             float32; see ``motive_fo.pipeline.numerics``.
         clip: clip specification for that; the model's own where open.
@@ -55,8 +57,10 @@ def examine(
         ("database", _database),
         ("plugin", _plugin),
     ]
+    if run is not None and dataset is None:
+        raise InputError("--run needs --dataset: a run belongs to a dataset")
     if dataset is not None:
-        checks.append(("stores", lambda: _stores(dataset)))
+        checks.append(("stores", lambda: _stores(dataset, run)))
     if attribution is not None:
         chosen = attribution
         checks.append((f"model {chosen.model}", lambda: _numerics(chosen, clip, video)))
@@ -217,28 +221,16 @@ def _plugin() -> list[Finding]:
     return [Finding("ok", "plugin", str(place))]
 
 
-def _stores(dataset: str) -> list[Finding]:
+def _stores(dataset: str, run: str | None) -> list[Finding]:
     from motive_fo.dataset.connect import load_dataset
-    from motive_fo.dataset.run_record import list_runs, load_run
-    from motive_fo.store.run_store import RunStore
-    from motive_fo.store.table import Status
+    from motive_fo.dataset.integrity import check_run
+    from motive_fo.dataset.run_record import list_runs
 
     findings = []
     target = load_dataset(dataset)
-    for name in list_runs(target):
-        record = load_run(target, name)
+    for name in list_runs(target) if run is None else [run]:
         try:
-            store = RunStore(record.store)
-            counts = []
-            for table_name in ("motion", "train", "query"):
-                if store.has_table(table_name):
-                    table = store.table(table_name)
-                    for column in table.columns:
-                        table.read(column, table.ids)  # the checksums are verified by reading
-                    done = sum(table.status(i) in (Status.DONE, Status.STATIC) for i in table.ids)
-                    counts.append(f"{table_name} {done}/{len(table)}")
-            findings.append(Finding("ok", f"store {name}", ", ".join(counts) or "empty"))
-        except Exception as error:
-            text = f"{' '.join(str(error).split())}; delete the run and compute it again if it cannot be restored"
-            findings.append(Finding("fail", f"store {name}", text))
+            findings += [Finding(c.level, f"run {name}", f"{c.subject}: {c.text}") for c in check_run(target, name)]
+        except MotiveError as error:
+            findings.append(Finding("fail", f"run {name}", _told(error)))
     return findings or [Finding("ok", "stores", f"dataset {dataset!r} has no runs")]

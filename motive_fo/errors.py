@@ -40,6 +40,10 @@ class StoreMismatchError(StoreError):
     """The store was computed with other settings: its numbers may not be mixed with the new ones."""
 
 
+class FailureLimitError(MotiveError):
+    """More clips of a step failed than is allowed; what was computed until then is kept."""
+
+
 class ExportError(MotiveError):
     """An export cannot be written where it was asked for."""
 
@@ -80,8 +84,12 @@ CLIP_CODES: Final[dict[str, tuple[str, str]]] = {
         "Try float32; a repeated case points at the weights.",
     ),
     "worker_died": (
-        "The process that computed the gradient on its device crashed or ran out of memory, twice.",
-        "Give fewer --devices if memory was short; try the clip again with --retry-failed.",
+        "The process that computed the clip crashed or ran out of memory, twice.",
+        "Give fewer --devices or --workers if memory was short; try the clip again with --retry-failed.",
+    ),
+    "constant_scores": (
+        "All training clips have the same score for this query.",
+        "Look at the query and the training clips: something made their gradients alike.",
     ),
     "duplicate_clip": ("The same video with the same caption is already in the run.", "Delete one of the two samples."),
     "repeated_sketch": (

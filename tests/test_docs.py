@@ -10,9 +10,10 @@ from motive_fo_cli.main import main
 
 import motive_fo
 from benchmarks.render import render
+from motive_fo import errors
 from motive_fo.config import parse
 from motive_fo.dataset.fields import FIELDS
-from motive_fo.errors import CLIP_CODES
+from motive_fo.errors import CLIP_CODES, MotiveError
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -23,7 +24,13 @@ def test_every_clip_code_is_in_the_table_as_the_code_says_it():
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     for code, (meaning, way_out) in CLIP_CODES.items():
         assert f"| `{code}` | {meaning} | {way_out} |" in text
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(CLIP_CODES)
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)) == set(CLIP_CODES)
+
+
+def test_every_kind_of_error_is_explained():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, MotiveError)}
+    assert set(re.findall(r"^\| `(\w*Error)` \|", text, re.MULTILINE)) == kinds
 
 
 def test_every_command_function_and_operator_is_in_the_reference():

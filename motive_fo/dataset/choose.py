@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from motive_fo.dataset.connect import dataset_of, fiftyone, load_dataset, requir
 from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD, START_FIELD
 from motive_fo.errors import InputError
 from motive_fo.pipeline.record import ClipRecord
+from motive_fo.store.shards import Shard
 
 TRAIN_TAG, QUERY_TAG, AVOID_TAG = "train", "query", "avoid"
 
@@ -32,6 +33,10 @@ class Chosen:
     @property
     def ids(self) -> list[str]:
         return [record.id for record in self.records]
+
+    def part(self, shard: Shard | None) -> Chosen:
+        """What one job of an array takes of it; all for None."""
+        return self if shard is None else replace(self, records=list(shard.take(self.records)))
 
 
 def records_of(samples: Any) -> Chosen:

@@ -53,6 +53,11 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+def are_declared(dataset: Any, run: str) -> bool:
+    """Whether the run's field group is there, to its last field."""
+    return bool(dataset.has_sample_field(f"{run}.{next(reversed(FIELDS))}"))
+
+
 def declare_fields(dataset: Any, run: str) -> None:
     """Make the run's field group; what exists stays."""
     fo = fiftyone()
@@ -140,8 +145,8 @@ def write_states(dataset: Any, run: str, chosen: Chosen, store: RunStore) -> Non
 def _scored_ids(store: RunStore) -> set[str]:
     if not store.has_table("influence"):
         return set()
-    scores_QN, _, train = store.read_scores("motion")
-    return {train[n] for n in np.flatnonzero(scored_clips(scores_QN)).tolist()}
+    scores = store.scores("motion")
+    return {scores.train_ids[n] for n in np.flatnonzero(scored_clips(scores)).tolist()}
 
 
 def write_gradients(dataset: Any, run: str, chosen: Chosen, table: SketchTables) -> None:

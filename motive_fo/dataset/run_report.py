@@ -18,6 +18,7 @@ from motive_fo.dataset.curation import selection_of
 from motive_fo.dataset.motion_report import motion_settings, write_file
 from motive_fo.dataset.queries import Query, run_queries
 from motive_fo.dataset.run_record import RunRecord, load_run
+from motive_fo.dataset.steps import checkpoint_stores
 from motive_fo.errors import ClipError, MotiveError
 from motive_fo.influence.curation import Candidates, Selection
 from motive_fo.influence.selection import budget_count, scored_clips
@@ -123,7 +124,9 @@ class _Facts:
         ids = [clip_id for clip_id in candidates.ids if clip_id in train]
         words = (train.read(column, ids) for column in ("code", "message"))
         states = {i: (train.status(i), str(c), str(m)) for i, c, m in zip(ids, *words, strict=True)}
-        each = sample_scores(candidates.ids, candidates.queries, store, record.section("influence"))
+        influence = record.section("influence")
+        others = checkpoint_stores(dataset, influence)
+        each = sample_scores(candidates.ids, candidates.queries, store, influence, others=others)
         known = np.logical_and.reduce([scored_clips(scores_QN) for scores_QN in each.scores_SQN])
         several = len(each.samples) > 1 and known.sum() > 1
         budget = record.section("selection").budget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,15 +14,24 @@ import numpy as np
 from motive_fo.config import (
     AttributionConfig,
     ClipConfig,
+    EngineConfig,
     FlowConfig,
     InfluenceConfig,
     MotionConfig,
     Preset,
+    merge,
     plain,
 )
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
-from motive_fo.dataset.fields import declare_fields, write_gradients, write_motion, write_states, write_values
+from motive_fo.dataset.fields import (
+    are_declared,
+    declare_fields,
+    write_gradients,
+    write_motion,
+    write_states,
+    write_values,
+)
 from motive_fo.dataset.overlay_files import remove_overlays
 from motive_fo.dataset.queries import run_queries
 from motive_fo.dataset.rates import note_rate
@@ -36,18 +46,23 @@ from motive_fo.dataset.run_record import (
     save_run,
 )
 from motive_fo.dataset.views import save_motion_views
-from motive_fo.errors import InputError, MotiveError
+from motive_fo.errors import FailureLimitError, InputError, MotiveError, StoreError
 from motive_fo.flow.registry import settle_estimator
-from motive_fo.influence.selection import percentile_ranks, scored_clips
+from motive_fo.influence.checkpoints import checkpoint_weights
+from motive_fo.influence.selection import best_clips, mean_ranks
 from motive_fo.models.registry import attributed_model, model_card
 from motive_fo.motion.hoof import similarity
+from motive_fo.pipeline.crew import open_crew
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
 from motive_fo.store.run_store import Role, RunStore, delete_store
+from motive_fo.store.shards import Shard
 from motive_fo.store.table import Status
 
 Changes = Mapping[str, Any]
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def compute_motion(
@@ -58,9 +73,11 @@ def compute_motion(
     flow: FlowConfig | Changes | None = None,
     motion: MotionConfig | Changes | None = None,
     model: str | None = None,
+    engine: EngineConfig | Changes | None = None,
     store: str | Path | None = None,
     preset: Preset | None = None,
     retry_failed: bool = False,
+    shard: str | None = None,
     progress: Progress = silent,
 ) -> StepReport:
     """Motion of every clip: fields, and the views ``static`` and ``failed``. No gradients.
@@ -70,10 +87,14 @@ def compute_motion(
         run: name of the run; an existing run is continued with its own settings.
         clip, flow, motion: settings, whole or only the ones to change; None for the run's own or the defaults.
         model: the model whose latent grid the masks are made for.
+        engine: which processes do the work: this machine, or the workers of a Ray cluster. A run does not keep it.
         store: folder of the run's store; the data folder of motive where open.
         preset: settings to start from, ``default`` or ``paper``; those given apart win. A run keeps what it was begun
             with, so another preset for a run that has results is refused like any other changed setting.
         retry_failed: compute clips again that failed before.
+        shard: ``2/8`` computes the second eighth of the clips into a store of its own beside the run's, and writes no
+            field and no record: one job of an array. ``store.merge.merge_stores`` joins them; the step without
+            ``shard`` then finds everything computed.
 
     Raises:
         MotiveError: wrong settings, another run's store, no such dataset. A clip's failure is recorded on its sample
@@ -81,20 +102,30 @@ def compute_motion(
     """
     samples = as_samples(samples)
     dataset = dataset_of(samples)
-    with open_step(dataset, run, store, preset) as (record, run_store):
+    part = None if shard is None else Shard.parse(shard)
+    with open_step(dataset, run, store, preset, part) as (record, run_store):
         settings = _motion_settings(record, clip, flow, motion, {"model": model} if model else None, preset)
-        chosen = records_of(samples)
-        report = compute_motion_table(
-            chosen.records,
-            run_store,
-            settings,
-            known=measured_folder(),
-            retry_failed=retry_failed,
-            progress=progress,
-        )
+        chosen = records_of(samples).part(part)
+        where = merge(EngineConfig(), engine, "engine")
+        with open_crew(where, settings) as crew:
+            try:
+                report = compute_motion_table(
+                    chosen.records,
+                    run_store,
+                    settings,
+                    known=measured_folder(),
+                    crew=crew,
+                    retry_failed=retry_failed,
+                    max_failed=where.max_failed,
+                    progress=progress,
+                )
+            except FailureLimitError:
+                _write_motion_results(dataset, record, chosen, run_store)
+                raise
         _write_motion_results(dataset, record, chosen, run_store)
         record.steps["motion"] = report.as_dict()
-        note_rate("motion", report)
+        if crew is None:  # a rate of this machine
+            note_rate("motion", report)
     return report
 
 
@@ -108,9 +139,11 @@ def compute_gradients(
     flow: FlowConfig | Changes | None = None,
     motion: MotionConfig | Changes | None = None,
     attribution: AttributionConfig | Changes | None = None,
+    engine: EngineConfig | Changes | None = None,
     store: str | Path | None = None,
     preset: Preset | None = None,
     retry_failed: bool = False,
+    shard: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, StepReport]:
     """Gradient sketches of training and query clips, and the motion of those that have none yet.
@@ -131,31 +164,38 @@ def compute_gradients(
     from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 
     dataset = dataset_of(as_samples(dataset))
-    with open_step(dataset, run, store, preset) as (record, run_store):
-        clips = _choose_clips(dataset, record, train, query)
+    part = None if shard is None else Shard.parse(shard)
+    with open_step(dataset, run, store, preset, part) as (record, run_store):
+        clips = {role: c.part(part) for role, c in _choose_clips(dataset, record, train, query).items()}
         settings = _motion_settings(record, clip, flow, motion, attribution, preset)
         config = record.section("attribution")
-        gradient_settings = GradientSettings.build(settings, config, attributed_model(config, settings.spec))
+        where = merge(EngineConfig(), engine, "engine")
         reports: dict[str, StepReport] = {}
         roles: tuple[Role, ...] = ("query", "train")
-        for role in roles:
-            reports[role] = compute_sketch_table(
-                clips[role].records,
-                run_store,
-                gradient_settings,
-                role,
-                known_motion=measured_folder(),
-                kept_encodings=encodings_folder() if config.keep_encodings else None,
-                retry_failed=retry_failed,
-                progress=progress,
-            )
-            holder = dataset_of(clips[role].samples)
-            if holder.name != dataset.name:
-                declare_fields(holder, run)
-            _write_motion_results(holder, record, clips[role], run_store, views=holder.name == dataset.name)
-            write_gradients(holder, run, clips[role], run_store.sketches(role))
-            record.steps[f"{role} gradients"] = reports[role].as_dict()
-            note_rate(f"{role} gradients", reports[role])
+        with open_crew(where, settings, config) as crew:
+            model = attributed_model(config, settings.spec) if crew is None else crew.model
+            gradient_settings = GradientSettings.build(settings, config, model)
+            for role in roles:
+                try:
+                    reports[role] = compute_sketch_table(
+                        clips[role].records,
+                        run_store,
+                        gradient_settings,
+                        role,
+                        known_motion=measured_folder(),
+                        kept_encodings=encodings_folder() if config.keep_encodings else None,
+                        crew=crew,
+                        retry_failed=retry_failed,
+                        max_failed=where.max_failed,
+                        progress=progress,
+                    )
+                except FailureLimitError:
+                    _write_sketch_results(dataset, record, clips[role], run_store, role)
+                    raise
+                _write_sketch_results(dataset, record, clips[role], run_store, role)
+                record.steps[f"{role} gradients"] = reports[role].as_dict()
+                if crew is None:  # a rate of this machine
+                    note_rate(f"{role} gradients", reports[role])
     return reports
 
 
@@ -171,7 +211,8 @@ def score_influence(
 ) -> StepReport:
     """Influence of every training clip on the queries, from the stored sketches: the fields ``influence`` and its kin.
 
-    Arguments as for ``compute_gradients``. The cosines of each query stay in the store: ``query_scores``.
+    Arguments as for ``compute_gradients``. The scores of each query stay in the store: ``query_scores``.
+    ``influence.checkpoints`` names other runs of the dataset, with the same clips and settings and another checkpoint.
     """
     from motive_fo.pipeline.scoring import queries_in_training, score
 
@@ -180,7 +221,10 @@ def score_influence(
     with open_step(dataset, run, None) as (record, run_store):
         clips = _choose_clips(dataset, record, train, query)
         config = record.settle("influence", influence, preset)
-        scores, report = score(clips["train"].ids, clips["query"].ids, run_store, config, progress=progress)
+        others = checkpoint_stores(dataset, config)
+        scores, report = score(
+            clips["train"].ids, clips["query"].ids, run_store, config, others=others, progress=progress
+        )
         again = queries_in_training(run_store.table("motion"), scores.train_ids, scores.query_ids)
         if again:
             first = " is ".join(next(iter(again.items())))
@@ -190,12 +234,8 @@ def score_influence(
             )
         avoid_Q = np.asarray([q.avoid for q in run_queries(dataset, record, scores.query_ids)], np.bool_)
         motion_rank, whole_rank, avoid_rank = (
-            _mean_rank(scores_QN[chosen_Q])
-            for scores_QN, chosen_Q in (
-                (scores.motion_QN, ~avoid_Q),
-                (scores.whole_QN, ~avoid_Q),
-                (scores.motion_QN, avoid_Q),
-            )
+            mean_ranks(rows, np.flatnonzero(chosen_Q).tolist())
+            for rows, chosen_Q in ((scores.motion, ~avoid_Q), (scores.whole, ~avoid_Q), (scores.motion, avoid_Q))
         )
         for name, values in (
             ("influence", motion_rank),
@@ -211,14 +251,19 @@ def score_influence(
     return report
 
 
+def checkpoint_stores(dataset: Any, config: InfluenceConfig) -> dict[str, RunStore]:
+    """The stores of the runs that ``checkpoints`` names, for ``pipeline.scoring``. Raises ``MotiveError``."""
+    return {name: RunStore(load_run(dataset, name).store) for name in checkpoint_weights(config.checkpoints)}
+
+
 def query_scores(dataset: Any, query: str, run: str = "motive") -> dict[str, float]:
     """Cosines of one query with every scored training clip, from the store: clip id -> cosine, highest first."""
     dataset = dataset_of(as_samples(dataset))
-    scores_QN, queries, train = RunStore(load_run(dataset, run).store).read_scores("motion")
-    if query not in queries:
-        raise InputError(f"{query!r} is no query of run {run!r}; it has: {', '.join(queries[:10])}")
-    row = scores_QN[queries.index(query)]
-    return {train[n]: float(row[n]) for n in np.argsort(-row, kind="stable") if np.isfinite(row[n])}
+    scores = RunStore(load_run(dataset, run).store).scores("motion")
+    if query not in scores.query_ids:
+        raise InputError(f"{query!r} is no query of run {run!r}; it has: {', '.join(scores.query_ids[:10])}")
+    row = scores[scores.query_ids.index(query)]
+    return {scores.train_ids[n]: float(row[n]) for n in best_clips(row, len(row)).tolist()}
 
 
 def group_norms(
@@ -268,24 +313,42 @@ def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -
 
 @contextmanager
 def open_step(
-    dataset: Any, run: str, store: str | Path | None, preset: Preset | None = None
+    dataset: Any, run: str, store: str | Path | None, preset: Preset | None = None, shard: Shard | None = None
 ) -> Iterator[tuple[RunRecord, RunStore]]:
-    """A run's record and its store, held for writing. The record is saved before a new run's first step and after."""
+    """A run's record and its store, held for writing. The record is saved before a new run's first step and after.
+
+    With ``shard`` the store is the shard's, and nothing is written to the dataset."""
     new = not has_run(dataset, run)
     record = open_run(dataset, run, store)
     if new and preset is not None:
         record.preset = preset
+    if shard is not None:
+        with RunStore(shard.place(record.store), write=True) as run_store:
+            run_store.note_shard(str(shard))
+            yield record, run_store
+        return
     with RunStore(record.store, write=True) as run_store:
         if new:
             record.groups = [run]
+            save_run(dataset, record)  # before its fields: whatever comes next, the run can be found and deleted
+        if not are_declared(dataset, run):  # new, or killed while they were made
             declare_fields(dataset, run)
-            save_run(dataset, record)  # whatever comes next, the run can be found and deleted
         try:
             yield record, run_store
+        except FailureLimitError:
+            save_run(dataset, record)  # what was computed is kept, to be continued
+            raise
         except MotiveError:
             if new:  # refused before anything was computed: leave no trace
                 drop_run(dataset, record)
             raise
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise
+            raise StoreError(
+                f"cannot write to {record.store}: {error.strerror}; make room or mend the disk, then run the step "
+                "again: what was written is kept"
+            ) from error
         save_run(dataset, record)
 
 
@@ -335,10 +398,23 @@ def _choose_clips(dataset: Any, record: RunRecord, train: Any | None, query: Any
 def _write_motion_results(
     dataset: Any, record: RunRecord, chosen: Chosen, store: RunStore, *, views: bool = True
 ) -> None:
+    if store.shard:  # one job of an array: the dataset may be out of its reach
+        return
     write_motion(dataset, record.run, chosen, store.table("motion"))
     write_states(dataset, record.run, chosen, store)
     if views:
         save_motion_views(dataset, record)
+
+
+def _write_sketch_results(dataset: Any, record: RunRecord, chosen: Chosen, store: RunStore, role: Role) -> None:
+    """Motion, loss and gradient norm of a role's clips, in the dataset that holds them."""
+    if store.shard:
+        return
+    holder = dataset_of(chosen.samples)
+    if holder.name != dataset.name:
+        declare_fields(holder, record.run)
+    _write_motion_results(holder, record, chosen, store, views=holder.name == dataset.name)
+    write_gradients(holder, record.run, chosen, store.sketches(role))
 
 
 def similar_motion(dataset: Any, clip_id: str, run: str = "motive") -> dict[str, float]:
@@ -355,12 +431,3 @@ def similar_motion(dataset: Any, clip_id: str, run: str = "motive") -> dict[str,
     if not np.isfinite(alike_N).any():
         raise InputError(f"{clip_id!r} cannot be compared: it failed or nothing moves in it")
     return {ids[n]: float(alike_N[n]) for n in np.argsort(-alike_N, kind="stable") if np.isfinite(alike_N[n])}
-
-
-def _mean_rank(scores_QN: Any) -> Any:
-    """Mean percentile rank of each clip over the queries, NaN where it has no score or there is no query."""
-    scored = scored_clips(scores_QN)
-    ranks = np.full(scores_QN.shape[1], np.nan)
-    if scored.any():
-        ranks[scored] = percentile_ranks(scores_QN[:, scored]).mean(0)
-    return ranks

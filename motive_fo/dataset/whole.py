@@ -72,6 +72,7 @@ def run(config: RunConfig | str | Path, *, retry_failed: bool = False, progress:
         flow=config.flow,
         motion=config.motion,
         attribution=config.attribution,
+        engine=config.engine,
         store=config.store,
         preset=config.preset,
         retry_failed=retry_failed,

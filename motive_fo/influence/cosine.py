@@ -5,6 +5,7 @@ Shapes: Q queries, N training clips, S samples (timestep and noise), D numbers i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,11 @@ SIDES: Final[dict[MaskSide, tuple[int, int]]] = {
     "none": (UNMASKED, UNMASKED),
 }
 
+#: cosines that spread less than this are all alike: what is left is rounding to float32.
+_ALIKE: Final = 1e-7
+#: sketches that are made float64 and multiplied at once, in bytes: what a core's cache holds.
+_TILE: Final = 1 << 20
+
 
 def sample_cosines(query_QSD: npt.NDArray[np.floating], train_NSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Cosine of every training clip with every query, for each sample by itself.
@@ -38,8 +44,8 @@ def sample_cosines(query_QSD: npt.NDArray[np.floating], train_NSD: npt.NDArray[n
 def cosine_scores(
     query_QSD: npt.NDArray[np.floating], train_NSD: npt.NDArray[np.floating], combine: Combine = "mean-cosine"
 ) -> npt.NDArray[np.float32]:
-    """Influence of every training clip on every query, from all samples together. With one sample all ways but
-    ``mean-rank`` are that sample's cosine, and ``mean-rank`` orders the clips as it does.
+    """Influence of every training clip on every query, from all samples together. With one sample all ways are
+    that sample's cosine, but ``mean-rank`` and ``mean-zscore``, which order the clips as it does.
 
     - ``mean-cosine``: the mean of the samples' cosines, each sample with the same weight. ``Paper: Eq. 6``.
     - ``concat``: the cosine of all sketches laid end to end, sum_s <q_s, n_s> / sqrt(sum_s |q_s|^2 sum_s |n_s|^2).
@@ -48,20 +54,56 @@ def cosine_scores(
       the gradients of the loss averaged over timesteps and noises: what is left of single draws averages out before it
       is compared.
     - ``mean-rank``: the mean over samples of the clip's percentile rank among the clips, as a share in [0, 1].
-      ``Choice:`` blind to the spread of each sample's cosines. The only one for which a clip's score depends on which
+      ``Choice:`` blind to the spread of each sample's cosines. A clip's score depends on which
       other clips are scored; clips without a score are not counted.
+    - ``mean-zscore``: the mean over samples of the cosine less its mean over the clips, in standard deviations of them.
+      ``Choice:`` a sample whose cosines all lie close together (high noise) says as much as one whose cosines spread,
+      and unlike a rank it keeps distances. It depends on which clips are scored, as ``mean-rank`` does.
 
     Returns:
         float32 (Q, N); NaN where a sketch is missing in any sample.
     """
-    if combine == "concat":
-        return _flat_cosines(_end_to_end(query_QSD), _end_to_end(train_NSD))
-    if combine == "mean-sketch":
-        return _flat_cosines(query_QSD.astype(np.float64).mean(1), train_NSD.astype(np.float64).mean(1))
-    cosines_SQN = sample_cosines(query_QSD, train_NSD)
-    if combine == "mean-rank":
-        return mean_ranks(cosines_SQN)
-    return np.asarray(cosines_SQN.mean(0), np.float32)
+    if combine in RELATIVE:
+        return RELATIVE[combine](sample_cosines(query_QSD, train_NSD))
+    return Scorer(query_QSD, combine).scores(train_NSD)
+
+
+class Scorer:
+    """Influence of any number of training clips on the same queries, block by block: ``cosine_scores`` for the ways to
+    combine that look at each clip by itself. What it needs of the queries is computed once.
+
+    Summed in float64, so that a clip's score does not depend on the block it comes in.
+
+    Args:
+        query_QSD: sketches of the queries.
+        combine: ``mean-cosine``, ``concat`` or ``mean-sketch``.
+    """
+
+    def __init__(self, query_QSD: npt.NDArray[np.floating], combine: Combine = "mean-cosine") -> None:
+        if combine in RELATIVE:
+            raise ValueError(f"{combine} compares clips with each other: it needs all of them at once")
+        self._flat = _FLAT.get(combine)
+        query_QSK = query_QSD if self._flat is None else self._flat(query_QSD)[:, None]
+        self._query_SQK = np.ascontiguousarray(unit(query_QSK).swapaxes(0, 1))
+
+    def scores(self, train_BSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """float32 (Q, B) for B training clips; NaN where a sketch is missing in any sample."""
+        scores_QB = np.empty((self._query_SQK.shape[1], len(train_BSD)), np.float32)
+        rows = max(1, _TILE // (8 * self._query_SQK.shape[2]))
+        for first in range(0, len(train_BSD), rows):
+            tile_TSD = train_BSD[first : first + rows]
+            tile_TSK = tile_TSD if self._flat is None else self._flat(tile_TSD)[:, None]
+            total_QT = sum(_cosines(query_QK, tile_TSK[:, s]) for s, query_QK in enumerate(self._query_SQK))
+            scores_QB[:, first : first + rows] = total_QT / len(self._query_SQK)
+        return scores_QB
+
+
+def _cosines(query_QK: npt.NDArray[np.float64], train_TK: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Cosines with queries of length 1: float64 (Q, T). The lengths are divided by last: T numbers, not T x K."""
+    wide_TK = train_TK.astype(np.float64)
+    length_T = np.sqrt(np.einsum("tk,tk->t", wide_TK, wide_TK))
+    length_T[~(length_T > 0)] = np.nan
+    return np.asarray(query_QK @ wide_TK.T / length_T)
 
 
 def mean_ranks(scores_SQN: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -73,12 +115,40 @@ def mean_ranks(scores_SQN: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return ranks
 
 
-def _flat_cosines(query_QK: npt.NDArray[np.float64], train_NK: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    return np.asarray(unit(query_QK) @ unit(train_NK).T, np.float32)
+def mean_zscores(scores_SQN: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Mean over samples of each clip's score less the query's mean, in standard deviations over the clips: float32
+    (Q, N), NaN for a clip that lacks a score. A sample in which all clips score alike adds 0."""
+    known = np.isfinite(scores_SQN).all((0, 1))
+    zscores = np.full(scores_SQN.shape[1:], np.nan, np.float32)
+    if known.any():
+        away_SQK = scores_SQN[:, :, known].astype(np.float64)
+        away_SQK -= away_SQK.mean(2, keepdims=True)
+        spread_SQ1 = away_SQK.std(2, keepdims=True)
+        alike = spread_SQ1 <= _ALIKE
+        zscores[:, known] = np.where(alike, 0, away_SQK / np.where(alike, 1, spread_SQ1)).mean(0)
+    return zscores
+
+
+#: combinations that compare a clip with the others: they need the cosines of all clips at once.
+RELATIVE: Final[dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]]] = {
+    "mean-rank": mean_ranks,
+    "mean-zscore": mean_zscores,
+}
 
 
 def _end_to_end(sketch_XSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return sketch_XSD.astype(np.float64).reshape(len(sketch_XSD), -1)
+
+
+def _mean_sketch(sketch_XSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    return np.asarray(sketch_XSD.astype(np.float64).mean(1))
+
+
+#: combinations that make one vector of a clip's samples.
+_FLAT: Final[dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]]] = {
+    "concat": _end_to_end,
+    "mean-sketch": _mean_sketch,
+}
 
 
 def unit(sketch: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motive_fo.config import SelectionConfig
-from motive_fo.influence.selection import Ranking, budget_count, rank_clips
+from motive_fo.influence.selection import Ranking, best_clips, budget_count, rank_clips
 from motive_fo.influence.shortlist import Quota, Shortlist, Sketches, shortlist
 
 
@@ -103,7 +103,7 @@ def coverage(candidates: Candidates, ranking: Ranking, taken: Sequence[str], bud
     for q, query in enumerate(candidates.queries):
         if not candidates.avoid_Q[q]:
             scores_N = candidates.scores_QN[q, columns]
-            best = np.argsort(-scores_N, kind="stable")[:count]
+            best = best_clips(scores_N, count)
             shares[query] = float(held_N[best].mean())
     return shares
 

@@ -134,17 +134,23 @@ class Preconditioner:
         self, query_QSD: npt.NDArray[np.floating], train_NSD: npt.NDArray[np.floating]
     ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
         """Both sides, changed; the very arrays where there is nothing to change."""
-        if self.train_mean_SD is None and self.root_SDD is None:
-            return query_QSD, train_NSD
         return self.query(query_QSD), self.train(train_NSD)
 
-    def query(self, sketch_QSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    def query(self, sketch_QSD: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """The queries' sketches, changed; NaN where nothing is left of one."""
+        if self._changes_nothing:
+            return sketch_QSD
         return self._changed(sketch_QSD, self.query_mean_SD)
 
-    def train(self, sketch_NSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    def train(self, sketch_NSD: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """The training clips' sketches, changed; NaN where nothing is left of one."""
+        if self._changes_nothing:
+            return sketch_NSD
         return self._changed(sketch_NSD, self.train_mean_SD)
+
+    @property
+    def _changes_nothing(self) -> bool:
+        return self.train_mean_SD is None and self.root_SDD is None
 
     def _changed(
         self, sketch_XSD: npt.NDArray[np.floating], mean_SD: npt.NDArray[np.float64] | None

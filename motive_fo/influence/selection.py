@@ -9,9 +9,9 @@ it most is voted against. ``Choice:`` throughout, the paper has no such queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,65 @@ def budget_count(share: float, clips: int) -> int:
     return min(clips, math.ceil(round(share * clips, 9)))
 
 
-def scored_clips(scores_QN: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+class Rows(Protocol):
+    """Scores by query, (Q, N): an array, or what is read from a store one row (N,) at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, query: int, /) -> Any: ...
+
+
+def scored_clips(scores_QN: Rows) -> npt.NDArray[np.bool_]:
     """Which clips have a score for every query; none where there is no query."""
-    return np.asarray(np.isfinite(scores_QN).all(0) & (len(scores_QN) > 0))
+    scored = np.full(scores_QN.shape[1], len(scores_QN) > 0)
+    for query in range(len(scores_QN)):
+        scored &= np.isfinite(scores_QN[query])
+    return scored
+
+
+def mean_ranks(scores_QN: Rows, queries: Iterable[int]) -> npt.NDArray[np.float64]:
+    """Mean percentile rank of each clip over some of the queries: (N,), NaN where it has no score for every one of
+    them, or where there is no query."""
+    used = list(queries)
+    scored = np.full(scores_QN.shape[1], bool(used))
+    for query in used:
+        scored &= np.isfinite(scores_QN[query])
+    ranks = np.full(len(scored), np.nan)
+    if scored.any():
+        ranks[scored] = sum(percentile_ranks(scores_QN[query][scored][None])[0] for query in used) / len(used)
+    return ranks
+
+
+def votes_of(scores_N: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.bool_]:
+    """Which clips one query votes for: those whose score reaches its threshold, the (100 - p) percentile of its scores.
+
+    ``Choice:`` by nearest rank, so that without ties it votes for exactly ceil(p N) clips.
+
+    Args:
+        scores_N: finite.
+        share: p as a share of the clips, 0 to 1.
+    """
+    if not len(scores_N):
+        return np.zeros(0, np.bool_)
+    count = budget_count(share, len(scores_N))
+    return np.asarray(scores_N >= np.partition(scores_N, len(scores_N) - count)[len(scores_N) - count])
+
+
+def best_clips(scores_N: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """Places of the ``count`` clips with the highest scores, the best first; ties in the clips' order, unknown never.
+
+    Exact, and faster than sorting: only what reaches the last place that is asked for is sorted.
+    """
+    known_K = np.flatnonzero(np.isfinite(scores_N))
+    scores_K = scores_N[known_K]
+    count = min(count, len(scores_K))
+    if not count:
+        return np.zeros(0, np.int64)
+    reach_K = np.flatnonzero(scores_K >= np.partition(scores_K, len(scores_K) - count)[len(scores_K) - count])
+    return np.asarray(known_K[reach_K[np.argsort(-scores_K[reach_K], kind="stable")[:count]]])
 
 
 def percentile_ranks(scores_QN: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -45,21 +101,16 @@ def percentile_ranks(scores_QN: npt.NDArray[np.floating]) -> npt.NDArray[np.floa
     return np.asarray((rankdata(scores_QN, axis=1) - 1) * (100.0 / (clips - 1)))
 
 
-def majority_votes(scores_QN: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.int64]:
-    """How many queries vote for each clip. ``Paper: Eq. 18``.
-
-    A query votes for every clip whose score reaches its threshold, the (100 - p) percentile of its scores. ``Choice:``
-    by nearest rank, so that without ties it votes for exactly ceil(p N) clips.
+def majority_votes(scores_QN: Rows, share: float) -> npt.NDArray[np.int64]:
+    """How many queries vote for each clip, see ``votes_of``. ``Paper: Eq. 18``.
 
     Args:
         share: p as a share of the clips, 0 to 1.
     """
-    queries, clips = scores_QN.shape
-    if not clips or not queries:
-        return np.zeros(clips, np.int64)
-    count = budget_count(share, clips)
-    thresholds = np.partition(scores_QN, clips - count, axis=1)[:, clips - count]
-    return np.asarray((scores_QN >= thresholds[:, None]).sum(0), np.int64)
+    votes = np.zeros(scores_QN.shape[1], np.int64)
+    for query in range(len(scores_QN)):
+        votes += votes_of(scores_QN[query], share)
+    return votes
 
 
 @dataclass(frozen=True)
@@ -113,12 +164,14 @@ class Ranking:
 
 
 def rank_clips(
-    scores_QN: npt.NDArray[np.float32],
+    scores_QN: Rows,
     ids: Sequence[str],
     vote_share: float,
     avoid_Q: npt.NDArray[np.bool_] | None = None,
 ) -> Ranking:
     """Votes, ranks and orders of the clips that have a score. The same input always gives the same lists.
+
+    Exact, one query at a time: beyond ``scores_QN`` it takes memory for N clips, not for Q x N.
 
     Args:
         vote_share: share of the clips each query votes for, 0 to 1.
@@ -126,20 +179,30 @@ def rank_clips(
     """
     scored = scored_clips(scores_QN)
     kept = [ids[n] for n in np.flatnonzero(scored).tolist()]
-    scores = scores_QN[:, scored]
-    avoid = np.zeros(len(scores), np.bool_) if avoid_Q is None else avoid_Q
-    follow = ~avoid
-    sign_Q1 = np.where(avoid, -1.0, 1.0)[:, None]
-    votes = majority_votes(scores[follow], vote_share) - majority_votes(scores[avoid], vote_share)
-    harm = majority_votes(-scores[follow], vote_share) + majority_votes(scores[avoid], vote_share)
-    ranks = percentile_ranks(scores)
-    none = np.zeros(len(kept))
-    rank = np.where(avoid[:, None], 100 - ranks, ranks).mean(0) if kept else none
-    influence = (scores.astype(np.float64) * sign_Q1).mean(0) if kept else none
-    best = ranks[follow].max(0, initial=0) - ranks[avoid].max(0, initial=0)
-    by_mean = sorted(range(len(kept)), key=lambda n: (-rank[n], -influence[n], kept[n]))
-    by_votes = sorted(by_mean, key=lambda n: -votes[n])  # a stable sort keeps the order of ties
-    by_max = sorted(by_mean, key=lambda n: -best[n])
+    avoid = np.zeros(len(scores_QN), np.bool_) if avoid_Q is None else avoid_Q
+    votes, harm = np.zeros((2, len(kept)), np.int64)
+    rank, influence, followed, avoided = np.zeros((4, len(kept)))
+    for query in range(len(scores_QN)):
+        scores_K = np.asarray(scores_QN[query])[scored]
+        (ranks_K,) = percentile_ranks(scores_K[None])
+        votes_K = votes_of(scores_K, vote_share)
+        if avoid[query]:
+            votes -= votes_K
+            harm += votes_K
+            rank += 100 - ranks_K
+            influence -= scores_K
+            np.maximum(avoided, ranks_K, out=avoided)
+        else:
+            votes += votes_K
+            harm += votes_of(-scores_K, vote_share)
+            rank += ranks_K
+            influence += scores_K
+            np.maximum(followed, ranks_K, out=followed)
+    rank, influence = rank / max(1, len(scores_QN)), influence / max(1, len(scores_QN))
+    best = followed - avoided
+    mean = _ordered(rank, influence, kept)
+    by_votes = mean[np.argsort(-votes[mean], kind="stable")]  # a stable sort keeps the order of ties
+    by_max = mean[np.argsort(-best[mean], kind="stable")]
     return Ranking(
         ids=kept,
         votes=votes,
@@ -147,8 +210,21 @@ def rank_clips(
         rank=rank,
         best=best,
         influence=influence,
-        by_votes=[kept[n] for n in by_votes],
-        by_mean=[kept[n] for n in by_mean],
-        by_max=[kept[n] for n in by_max],
+        by_votes=[kept[n] for n in by_votes.tolist()],
+        by_mean=[kept[n] for n in mean.tolist()],
+        by_max=[kept[n] for n in by_max.tolist()],
         queries=len(scores_QN),
     )
+
+
+def _ordered(
+    rank_K: npt.NDArray[np.float64], influence_K: npt.NDArray[np.float64], ids: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Places by highest rank; ties by highest influence, then id."""
+    order_K = np.lexsort((-influence_K, -rank_K))
+    alike_K = (np.diff(rank_K[order_K]) == 0) & (np.diff(influence_K[order_K]) == 0)
+    starts = np.flatnonzero(alike_K & ~np.concatenate(([False], alike_K[:-1])))
+    ends = np.flatnonzero(alike_K & ~np.concatenate((alike_K[1:], [False]))) + 2
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):  # only ties need the texts
+        order_K[start:end] = sorted(order_K[start:end].tolist(), key=ids.__getitem__)
+    return np.asarray(order_K)

@@ -54,6 +54,10 @@ class Encodings(Protocol):
         """Encode decoded frames and the caption. Raises ``ClipError`` (``encode_failed``)."""
         ...
 
+    def keep(self, record: ClipRecord, version: Version, encoded: Encoded) -> None:
+        """Take what another process made of the clip and its caption; a no-op where nothing is kept."""
+        ...
+
     def has(self, record: ClipRecord, version: Version) -> bool:
         """Whether ``find`` would find something."""
         ...
@@ -88,6 +92,9 @@ class DirectEncodings:
     def encode(self, record: ClipRecord, version: Version, clip: Clip) -> Encoded:
         return Encoded(*encode_directly(self._model, clip.frames_THW3, record.caption), clip.decoder)
 
+    def keep(self, record: ClipRecord, version: Version, encoded: Encoded) -> None:
+        return
+
     def has(self, record: ClipRecord, version: Version) -> bool:
         return False
 
@@ -118,11 +125,17 @@ class KeptEncodings:
         with _failures():
             if latent is None:
                 latent = {"x0": self._model.encode_frames(clip.frames_THW3)}, clip.decoder
-                self._store.write("latents", self._video(record, version), *_plain(latent[0], decoder=clip.decoder))
+                self._keep_latent(record, version, *latent)
             if condition is None:
                 condition = self._model.encode_caption(record.caption)
                 self._store.write("captions", self._caption(record), *_plain(condition))
         return Encoded(latent[0]["x0"], condition, latent[1])
+
+    def keep(self, record: ClipRecord, version: Version, encoded: Encoded) -> None:
+        if not self._store.has("latents", self._video(record, version)):
+            self._keep_latent(record, version, {"x0": encoded.x0}, encoded.decoder)
+        if not self._store.has("captions", self._caption(record)):
+            self._store.write("captions", self._caption(record), *_plain(encoded.condition))
 
     def has(self, record: ClipRecord, version: Version) -> bool:
         return (
@@ -142,6 +155,9 @@ class KeptEncodings:
 
     def leave(self) -> None:
         self._staged.leave_encoders()
+
+    def _keep_latent(self, record: ClipRecord, version: Version, x0: dict[str, torch.Tensor], decoder: str) -> None:
+        self._store.write("latents", self._video(record, version), *_plain(x0, decoder=decoder))
 
     def _latent(self, record: ClipRecord, version: Version) -> tuple[dict[str, torch.Tensor], str] | None:
         entry = self._store.read("latents", self._video(record, version))

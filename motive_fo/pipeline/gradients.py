@@ -10,7 +10,7 @@ from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,16 @@ import numpy.typing as npt
 from motive_fo.attribution.gradients import UNMASKED, Sketch, streaming
 from motive_fo.attribution.parameters import NamedParameters, attributed_parameters, parameter_groups
 from motive_fo.attribution.projection import Projection
-from motive_fo.clips.clip import Clip
 from motive_fo.config import AttributionConfig
 from motive_fo.errors import ClipError, MotiveError
 from motive_fo.models.base import StagedModel, VideoModel
-from motive_fo.pipeline.encoding import Encoded, Encodings, encodings
+from motive_fo.pipeline.crew import Answer, Crew, Order, answers_of
+from motive_fo.pipeline.encoding import Encodings, encodings
 from motive_fo.pipeline.measured import MeasuredMotion
-from motive_fo.pipeline.motion import MotionSettings, decoded, known_frames, motion_row, open_motion, take_known
+from motive_fo.pipeline.motion import MotionSettings, decoded, open_motion, rows_by, take_known
+from motive_fo.pipeline.preparing import UNMEASURED, KnownMask, Prepared, known_mask, prepare
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
+from motive_fo.pipeline.refusals import FailureLimit, outlier_sentence, outlying_gradients
 from motive_fo.pipeline.replicas import FramesAsTheyAre, ReplicaPool, Task
 from motive_fo.pipeline.report import ENCODING, StepReport
 from motive_fo.pipeline.sketching import Outcomes, attributed_outline, projection_of, settled_threads, take_sketches
@@ -41,6 +43,9 @@ _OF_ONE_SAMPLE = (  # codes that say nothing of other samples
     "repeated_sketch",
     "worker_died",
 )
+
+
+_UNREAD = Version(-1, -1, "")  # of a clip that is read elsewhere
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,8 @@ class GradientSettings:
 
 
 @contextmanager
-def _encodings(settings: GradientSettings, kept: Path | None, scratch: Path) -> Iterator[Encodings]:
-    if settings.several_devices and not isinstance(settings.model, StagedModel):
+def _encodings(settings: GradientSettings, crew: Crew | None, kept: Path | None, scratch: Path) -> Iterator[Encodings]:
+    if settings.several_devices and crew is None and not isinstance(settings.model, StagedModel):
         yield FramesAsTheyAre(settings.model)
         return
     with encodings(settings.model, settings.motion, kept, scratch) as source:
@@ -157,7 +162,9 @@ def compute_sketch_table(
     *,
     known_motion: Path | None = None,
     kept_encodings: Path | None = None,
+    crew: Crew | None = None,
     retry_failed: bool = False,
+    max_failed: float = 1.0,
     progress: Progress = silent,
 ) -> StepReport:
     """Sketches of every record, into the store's ``train`` or ``query`` tables, one for each timestep and noise.
@@ -170,6 +177,11 @@ def compute_sketch_table(
         known_motion: folder of motion measured before, which is used and added to; None for none.
         kept_encodings: folder of what large models' encoders made before, which is used and added to; None to throw it
             away at the end.
+        crew: processes elsewhere that do the work, opened for these settings; None for this one and its replicas.
+        max_failed: share of the clips that may fail.
+
+    Raises:
+        FailureLimitError: more failed. What was computed is in the store.
     """
     report = StepReport(f"{role} gradients", clips=len(records))
     with report.timed("total"):
@@ -177,7 +189,7 @@ def compute_sketch_table(
         sketches = store.sketches(role, settings.samples(), settings.columns(), settings.identity(), settings.groups())
         for sample, table in sketches.tables.items():
             its_own = {**settings.identity(), "timestep": sample.timestep, "noise": sample.noise}
-            for note in table.claim(its_own, provenance(settings.device)):
+            for note in table.claim(its_own, provenance(settings.device if crew is None else crew.device)):
                 if note not in report.notes:
                     report.notes.append(note)
         store.keep_parameters(settings.sizes())
@@ -195,29 +207,41 @@ def compute_sketch_table(
                 for sample in missing[record.id]:
                     sketches.tables[sample].put(known[record.id])
         todo = [record for record in asked if record.id not in known]
+        limit = FailureLimit.of(max_failed, [r.id for r in records], [r.id for r in todo], sketches.tables.values())
+        limit.check(report.step)
         progress(report.step, 0, len(todo))
         repeated = {sample: RepeatedSketches(table) for sample, table in sketches.tables.items()}
         scratch = store.path.with_name(f"{store.path.name}.encodings")
         with (
             settings.motion.measured(known_motion, report.notes) as measured,
-            _encodings(settings, kept_encodings, scratch) as source,
+            _encodings(settings, crew, kept_encodings, scratch) as source,
         ):
             unmeasured = outdated(motion_table, todo, with_caption=False, retry_failed=retry_failed)
             no_motion = {r.id for r in take_known(unmeasured, motion_table, measured, settings.motion, report)}
-            step = _Step(settings, source, motion_table, measured, repeated, report)
+            step = _Step(settings, source, motion_table, measured, repeated, report, crew)
             try:
                 clips = step.prepared(todo, no_motion, progress)
-                taken = step.sketched_on_devices if settings.several_devices else step.sketched_here
-                with closing(taken(clips, missing, store.path.with_name(f"{store.path.name}.handed-over"))) as results:
+                if crew is not None:
+                    taken = step.sketched_by(crew, clips, missing, no_motion)
+                elif settings.several_devices:
+                    folder = store.path.with_name(f"{store.path.name}.handed-over")
+                    taken = step.sketched_on_devices(clips, missing, folder)
+                else:
+                    taken = step.sketched_here(clips, missing)
+                with closing(taken) as results:
                     for done, (clip, outcomes) in enumerate(results, 1):
                         for sample, row in step.rows(clip, missing[clip.record.id], outcomes).items():
                             sketches.tables[sample].put(row)
+                            limit.count(report.step, row)
                         progress(report.step, done, len(todo))
             finally:
                 motion_table.flush()
                 sketches.flush()
         codes = sketches.read("code", [record.id for record in records])
         report.count((sketches.status(r.id), str(code)) for r, code in zip(records, codes, strict=True))
+        ids = [r.id for r in records if sketches.status(r.id) in (Status.DONE, Status.STATIC)]
+        if outliers := outlying_gradients(ids, sketches.read("norm", ids)):
+            report.notes.append(outlier_sentence(outliers, len(ids)))
     return report
 
 
@@ -242,18 +266,6 @@ def _known_failures(
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A clip whose gradient can be taken, or what kept it from that."""
-
-    record: ClipRecord
-    version: Version
-    encoded: Encoded | None = None
-    mask: npt.NDArray[np.float32] | None = None
-    decoder: str = ""
-    error: Exception | None = None
-
-
-@dataclass(frozen=True)
 class _Step:
     settings: GradientSettings
     encodings: Encodings
@@ -261,23 +273,30 @@ class _Step:
     measured: MeasuredMotion
     repeated: Mapping[Sample, RepeatedSketches]
     report: StepReport
+    crew: Crew | None
 
     def prepared(
         self, records: Sequence[ClipRecord], no_motion: Container[str], progress: Progress
-    ) -> Iterator[_Prepared]:
+    ) -> Iterator[Prepared]:
         """Every record with its mask and encoding, in order, or with what kept it from having them.
 
         Where encodings are staged, those that are not kept yet are made before this returns, and the encoders are gone.
+        What a crew is to prepare comes without either.
         """
         if not self.encodings.staged:
-            return self._decoded(records, no_motion)
+            if self.crew is None:
+                return self._decoded(records, no_motion)
+            return (Prepared(record, _UNREAD) for record in records)
         versions = {record.id: version_of(record, with_caption=True) for record in records}
         absent = [r for r in records if r.id in no_motion or not self.encodings.has(r, versions[r.id])]
-        failed: dict[str, _Prepared] = {}
+        failed: dict[str, Prepared] = {}
         if absent:
             self.encodings.come()
         progress(ENCODING, 0, len(absent))
-        for done, clip in enumerate(self._decoded(absent, no_motion), 1):
+        clips = (
+            self._decoded(absent, no_motion) if self.crew is None else self._encoded_by(self.crew, absent, no_motion)
+        )
+        for done, clip in enumerate(clips, 1):
             versions[clip.record.id] = clip.version
             if clip.error is not None:
                 failed[clip.record.id] = clip
@@ -286,43 +305,67 @@ class _Step:
         self.encodings.leave()
         return self._kept(records, versions, failed)
 
-    def _decoded(self, records: Sequence[ClipRecord], no_motion: Container[str]) -> Iterator[_Prepared]:
-        for record, version, outcome in decoded(records, self.settings.motion, self.report, with_caption=True):
-            decoder = "" if isinstance(outcome, ClipError) else outcome.decoder
-            try:
-                clip, mask = self._motion(record, version, outcome, record.id in no_motion)
-                with self.report.timed("encode"):
-                    encoded = self.encodings.encode(record, version, clip)
-            except MotiveError:
-                raise  # wrong use: every clip would say the same
-            except Exception as error:  # a clip never stops the run: whatever it raises is recorded on it
-                yield _Prepared(record, version, error=error, decoder=decoder)
-            else:
-                yield _Prepared(record, version, encoded, mask, decoder=decoder)
+    def _decoded(self, records: Sequence[ClipRecord], no_motion: Container[str]) -> Iterator[Prepared]:
+        motion = self.settings.motion
+        for record, version, outcome in decoded(records, motion, self.report, with_caption=True):
+            mask = self.mask_of(record, no_motion)
+            clip = prepare(record, version, outcome, mask, motion, self.encodings, self.report, self.measured)
+            if clip.motion is not None:
+                self.motion_table.put(clip.motion)
+            yield clip
+
+    def _encoded_by(self, crew: Crew, records: Sequence[ClipRecord], no_motion: Container[str]) -> Iterator[Prepared]:
+        """Clips that a crew decodes, measures and encodes; their encodings are kept here."""
+        died: list[ClipRecord] = []
+        orders = ((r, Order("prepare", r, self.mask_of(r, no_motion))) for r in records)
+        for record, answer in answers_of(crew, orders, self.report, self.measured):
+            if not isinstance(answer, Answer):
+                died += [record] if record.id in no_motion else []
+                yield Prepared(record, version_of(record, with_caption=True), error=answer)
+                continue
+            clip: Prepared = answer.value
+            if clip.motion is not None:
+                self.motion_table.put(clip.motion)
+            if clip.encoded is not None:
+                self.encodings.keep(record, clip.version, clip.encoded)
+            yield replace(clip, encoded=None)
+        self._measure_alone(crew, died)
+
+    def mask_of(self, record: ClipRecord, no_motion: Container[str]) -> KnownMask:
+        """What the table of motion holds of a clip."""
+        if record.id in no_motion:
+            return UNMEASURED
+        try:
+            return known_mask(self.motion_table, record.id)
+        except ClipError as error:
+            return error
 
     def _kept(
-        self, records: Sequence[ClipRecord], versions: Mapping[str, Version], failed: Mapping[str, _Prepared]
-    ) -> Iterator[_Prepared]:
+        self, records: Sequence[ClipRecord], versions: Mapping[str, Version], failed: Mapping[str, Prepared]
+    ) -> Iterator[Prepared]:
         for record in records:
             if record.id in failed:
                 yield failed[record.id]
                 continue
             with self.report.timed("read encodings"):
                 encoded = self.encodings.find(record, versions[record.id])
+            if encoded is None and self.crew is not None:
+                yield Prepared(record, _UNREAD)
+                continue
             if encoded is None:  # damaged or thrown away meanwhile
                 yield from self._decoded([record], ())
                 self.encodings.leave()
                 continue
             try:
-                mask = self._known_mask(record)
+                mask = known_mask(self.motion_table, record.id)
             except ClipError as error:
-                yield _Prepared(record, versions[record.id], error=error, decoder=encoded.decoder)
+                yield Prepared(record, versions[record.id], error=error, decoder=encoded.decoder)
             else:
-                yield _Prepared(record, versions[record.id], encoded, mask, decoder=encoded.decoder)
+                yield Prepared(record, versions[record.id], encoded, mask, decoder=encoded.decoder)
 
     def sketched_here(
-        self, clips: Iterator[_Prepared], missing: Mapping[str, Sequence[Sample]], folder: Path
-    ) -> Generator[tuple[_Prepared, Outcomes]]:
+        self, clips: Iterator[Prepared], missing: Mapping[str, Sequence[Sample]]
+    ) -> Generator[tuple[Prepared, Outcomes]]:
         """Sketches by this process's own network."""
         model = self.settings.model
         with (
@@ -337,8 +380,8 @@ class _Step:
                 yield clip, take_sketches(model, backward, x0, condition, clip.mask, samples, self.report)
 
     def sketched_on_devices(
-        self, clips: Iterator[_Prepared], missing: Mapping[str, Sequence[Sample]], folder: Path
-    ) -> Generator[tuple[_Prepared, Outcomes]]:
+        self, clips: Iterator[Prepared], missing: Mapping[str, Sequence[Sample]], folder: Path
+    ) -> Generator[tuple[Prepared, Outcomes]]:
         """Sketches by a replica on each device; ``folder`` is where tensors are handed over."""
         settings = self.settings
         with ReplicaPool(
@@ -355,11 +398,45 @@ class _Step:
                 for clip in clips
             )
 
-    def rows(self, clip: _Prepared, samples: Sequence[Sample], outcomes: Outcomes) -> dict[Sample, Row]:
+    def sketched_by(
+        self, crew: Crew, clips: Iterator[Prepared], missing: Mapping[str, Sequence[Sample]], no_motion: Container[str]
+    ) -> Generator[tuple[Prepared, Outcomes]]:
+        """Sketches by a crew, which prepares a clip first where that is not done."""
+        died: list[ClipRecord] = []
+        orders = ((clip, self._order(clip, missing[clip.record.id], no_motion)) for clip in clips)
+        for clip, answer in answers_of(crew, orders, self.report, self.measured):
+            record = clip.record
+            if answer is None:
+                yield clip, {}
+            elif isinstance(answer, ClipError):
+                if clip.version is _UNREAD:
+                    clip = replace(clip, version=version_of(record, with_caption=True))
+                    died += [record] if record.id in no_motion else []
+                yield clip, dict.fromkeys(missing[record.id], answer)
+            else:
+                prepared, outcomes = answer.value
+                if prepared is not None and prepared.motion is not None:
+                    self.motion_table.put(prepared.motion)
+                yield (clip if prepared is None else prepared), outcomes
+        self._measure_alone(crew, died)
+
+    def _measure_alone(self, crew: Crew, died: Sequence[ClipRecord]) -> None:
+        """Motion of clips that ended their workers: what encoding or gradient did says nothing of it."""
+        for row in rows_by(crew, died, self.report, self.measured):
+            self.motion_table.put(row)
+
+    def _order(self, clip: Prepared, samples: Sequence[Sample], no_motion: Container[str]) -> Order | None:
+        if clip.error is not None:
+            return None
+        if clip.encoded is not None:
+            return Order("sketch_encoded", clip.record, clip.mask, tuple(samples), clip.encoded)
+        return Order("sketch", clip.record, self.mask_of(clip.record, no_motion), tuple(samples))
+
+    def rows(self, clip: Prepared, samples: Sequence[Sample], outcomes: Outcomes) -> dict[Sample, Row]:
         """The rows of one clip, one for each sample, whatever happened to it."""
         record, version, decoder, mask = clip.record, clip.version, clip.decoder, clip.mask
-        if clip.encoded is None:
-            return dict.fromkeys(samples, failed_row(record, version, cast(Exception, clip.error), decoder))
+        if clip.error is not None:
+            return dict.fromkeys(samples, failed_row(record, version, clip.error, decoder))
         rows: dict[Sample, Row] = {}
         for sample, sketch in outcomes.items():
             try:
@@ -389,40 +466,3 @@ class _Step:
                 },
             )
         return rows
-
-    def _motion(
-        self, record: ClipRecord, version: Version, outcome: Clip | ClipError, needed: bool
-    ) -> tuple[Clip, npt.NDArray[np.float32] | None]:
-        """Frames, and the mask or None for a static clip. A failure is recorded in the motion table too."""
-        file_version = replace(version, content=version.content.partition("+")[0])
-        try:
-            if isinstance(outcome, ClipError):
-                raise outcome
-            row = (
-                motion_row(record, file_version, outcome, self.settings.motion, self.report, self.measured)
-                if needed
-                else None
-            )
-        except MotiveError:
-            raise
-        except Exception as error:
-            if needed:
-                decoder = "" if isinstance(outcome, ClipError) else outcome.decoder
-                self.motion_table.put(failed_row(record, file_version, error, decoder))
-            raise
-        if row is not None:
-            self.motion_table.put(row)
-            return outcome, None if row.status == Status.STATIC else known_frames(row.values["mask"])
-        return outcome, self._known_mask(record)
-
-    def _known_mask(self, record: ClipRecord) -> npt.NDArray[np.float32] | None:
-        """The mask in the motion table, None for a static clip. Raises the ``ClipError`` of one that failed there."""
-        status = self.motion_table.status(record.id)
-        if status == Status.FAILED:
-            stage, code, message = (
-                str(self.motion_table.read(k, [record.id])[0]) for k in ("stage", "code", "message")
-            )
-            raise ClipError(stage, code, message)
-        if status == Status.STATIC:
-            return None
-        return known_frames(self.motion_table.read("mask", [record.id])[0])

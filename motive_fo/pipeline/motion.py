@@ -24,8 +24,10 @@ from motive_fo.flow.base import FlowEstimator
 from motive_fo.flow.registry import build_estimator
 from motive_fo.models.card import ModelCard
 from motive_fo.motion.measure import LEFT, MOVES_PX, WHOLE, Cell, Measured, cell_of, measure
+from motive_fo.pipeline.crew import Crew, Order, answers_of
 from motive_fo.pipeline.measured import NOTHING_MEASURED, MeasuredMotion, measured_columns, measured_motion
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
+from motive_fo.pipeline.refusals import FailureLimit
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
 from motive_fo.store.identity import provenance
@@ -223,7 +225,9 @@ def compute_motion_table(
     settings: MotionSettings,
     *,
     known: Path | None = None,
+    crew: Crew | None = None,
     retry_failed: bool = False,
+    max_failed: float = 1.0,
     progress: Progress = silent,
 ) -> StepReport:
     """Motion of every record, into the store's ``motion`` table.
@@ -232,6 +236,11 @@ def compute_motion_table(
 
     Args:
         known: folder of motion measured before, which is used and added to; None for none.
+        crew: processes elsewhere that do the work, opened for these settings; None for this one.
+        max_failed: share of the clips that may fail.
+
+    Raises:
+        FailureLimitError: more failed. What was computed is in the store.
     """
     report = StepReport("motion", clips=len(records))
     with report.timed("total"):
@@ -240,12 +249,20 @@ def compute_motion_table(
         todo = outdated(table, records, with_caption=False, retry_failed=retry_failed)
         report.computed = len(todo)
         progress("motion", 0, len(todo))
+        limit = FailureLimit.of(max_failed, [r.id for r in records], [r.id for r in todo], [table])
+        limit.check(report.step)
         with settings.measured(known, report.notes) as measured:
             try:
                 left = take_known(todo, table, measured, settings, report)
-                for done, (record, version, outcome) in enumerate(decoded(left, settings, report), 1):
-                    table.put(_row(record, version, outcome, settings, report, measured))
+                rows = (
+                    rows_here(left, settings, report, measured)
+                    if crew is None
+                    else rows_by(crew, left, report, measured)
+                )
+                for done, row in enumerate(rows, 1):
+                    table.put(row)
                     progress("motion", len(todo) - len(left) + done, len(todo))
+                    limit.count(report.step, row)
             finally:
                 table.flush()
         codes = table.read("code", [record.id for record in records])
@@ -313,7 +330,7 @@ def decoded(
             yield record, versions.pop(record.id), outcome
 
 
-def _row(
+def clip_row(
     record: ClipRecord,
     version: Version,
     outcome: Clip | ClipError,
@@ -321,11 +338,35 @@ def _row(
     report: StepReport,
     measured: MeasuredMotion,
 ) -> Row:
+    """The row of a clip, whatever became of its frames and happens to it.
+
+    Raises:
+        MotiveError: wrong use, which every clip would meet.
+    """
     if isinstance(outcome, ClipError):
         return failed_row(record, version, outcome)
     try:
         return motion_row(record, version, outcome, settings, report, measured)
     except MotiveError:
-        raise  # wrong use: every clip would say the same
+        raise
     except Exception as error:  # a clip never stops the run: whatever it raises is recorded on it
         return failed_row(record, version, error, outcome.decoder)
+
+
+def rows_here(
+    records: Sequence[ClipRecord], settings: MotionSettings, report: StepReport, measured: MeasuredMotion
+) -> Iterator[Row]:
+    """Rows of clips that are decoded and tracked by this process, in order."""
+    for record, version, outcome in decoded(records, settings, report):
+        yield clip_row(record, version, outcome, settings, report, measured)
+
+
+def rows_by(crew: Crew, records: Sequence[ClipRecord], report: StepReport, measured: MeasuredMotion) -> Iterator[Row]:
+    """Rows of clips that a crew decodes and tracks, in order; what it measured is kept here."""
+    orders = ((record, Order("motion", record)) for record in records)
+    for record, answer in answers_of(crew, orders, report, measured):
+        if isinstance(answer, ClipError):
+            yield failed_row(record, version_of(record, with_caption=False), answer)
+        else:
+            assert answer is not None
+            yield answer.value

@@ -15,12 +15,14 @@ One process writes at a time; the second is refused. Reading needs no lock.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
@@ -32,6 +34,7 @@ from zarr.errors import GroupNotFoundError
 
 from motive_fo.errors import StoreError, StoreMismatchError
 from motive_fo.store.identity import FORMAT_VERSION, Identity
+from motive_fo.store.scores import ScoreRows, ScoreWriter, open_scores
 from motive_fo.store.sketches import Sample, SketchTables
 from motive_fo.store.table import Column, Table
 
@@ -66,6 +69,8 @@ class RunStore:
             self._root = zarr.open_group(self.path, mode="a" if write else "r")
         except (GroupNotFoundError, OSError, ValueError) as error:
             self.close()
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise StoreError(f"cannot write to {self.path}: no space left on the disk; make room first") from error
             raise StoreError(f"{self.path} is not a store of motive: {error}") from error
         attributes = self._root.attrs.asdict()
         if not attributes and write:
@@ -97,9 +102,30 @@ class RunStore:
         """The sketches of a role: with ``columns`` for writing, without for reading. See ``SketchTables``."""
         return SketchTables(self._root, role, samples, columns, identity, groups)
 
+    def stored_samples(self, role: Role) -> list[Sample]:
+        """Every timestep and noise that has sketches of a role, of whatever gradient step."""
+        return SketchTables.all_stored(self._root, role)
+
+    @property
+    def shard(self) -> str | None:
+        """Which part of a run it holds, ``2/8``; None for a whole one."""
+        shard = self._root.attrs.asdict().get("shard")
+        return None if shard is None else str(shard)
+
+    def note_shard(self, shard: str) -> None:
+        """Note which part of a run is written here."""
+        if self.shard != shard:
+            self._root.attrs.update({"shard": shard})
+
     def has_table(self, name: str) -> bool:
-        """Whether the table, or the sketches of the role, were ever begun."""
-        return name in self._root
+        """Whether the table, the sketches of the role or the influence can be read: not where a kill came while their
+        arrays were made, of which ``status`` is the last."""
+        if name not in self._root or name not in ("motion", "train", "query"):
+            return name in self._root
+        if name == "motion":
+            return f"{name}/status" in self._root
+        samples = SketchTables.in_use(self._root, name)
+        return bool(samples) and all(f"{name}/{sample.table}/status" in self._root for sample in samples)
 
     def write_scores(
         self,
@@ -113,30 +139,45 @@ class RunStore:
         Args:
             scores: name -> (Q, N) cosines, NaN where unknown.
         """
-        part = f"influence-{uuid.uuid4().hex}"
-        group = self._root.create_group(part, attributes={"settings": dict(settings)})
-        for name, value in scores.items():
-            group.create_array(
-                name, data=np.ascontiguousarray(value, np.float32), chunks=(1, max(1, min(len(train), 1 << 20)))
-            )
-        for name, ids in (("train_id", train), ("query_id", query)):
-            texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
-            texts[:] = np.asarray(list(ids), dtype=np.dtypes.StringDType())
-        final = self.path / "influence"
-        shutil.rmtree(final, ignore_errors=True)
-        (self.path / part).rename(final)
+        with self.begin_scores(list(scores), train, query, settings) as writer:
+            writer.put({name: np.asarray(value, np.float32) for name, value in scores.items()})
+
+    @contextmanager
+    def begin_scores(
+        self, kinds: Sequence[str], train: Sequence[str], query: Sequence[str], settings: Mapping[str, Any]
+    ) -> Iterator[ScoreWriter]:
+        """Replace the last scoring, block by block. Complete or as before: it is written aside and renamed at the end.
+
+        Args:
+            kinds: names of the kinds of scores, each (Q, N).
+        """
         for leftover in self.path.glob("influence-*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        part = f"influence-{uuid.uuid4().hex}"
+        group = self._root.create_group(part, attributes={"settings": dict(settings), "id": part})
+        try:
+            writer = ScoreWriter(group, kinds, train, query)
+            yield writer
+            writer.require_complete()
+            shutil.rmtree(self.path / "influence", ignore_errors=True)
+            (self.path / part).rename(self.path / "influence")
+        finally:
+            shutil.rmtree(self.path / part, ignore_errors=True)
 
-    def read_scores(self, name: str) -> tuple[npt.NDArray[np.float32], list[str], list[str]]:
-        """Cosines of the last scoring: (Q, N), query ids, training ids."""
+    def scores(self, kind: str, *, axes: ScoreRows | None = None) -> ScoreRows:
+        """One kind of the last scoring, ``motion`` or ``whole``, a query at a time.
+
+        Args:
+            axes: another kind of the same scoring, whose ids need not be read again.
+        """
         if "influence" not in self._root:
             raise StoreError("the run has no influence yet: score it first (motive influence)")
-        group = cast(zarr.Group, self._root["influence"])
-        scores_QN, query, train = (
-            np.asarray(cast("zarr.Array[Any]", group[key])[:]) for key in (name, "query_id", "train_id")
-        )
-        return scores_QN, [str(q) for q in query], [str(t) for t in train]
+        return open_scores(self._root, "influence", kind, axes)
+
+    def read_scores(self, name: str) -> tuple[npt.NDArray[np.float32], list[str], list[str]]:
+        """Cosines of the last scoring, all in memory: (Q, N), query ids, training ids."""
+        rows = self.scores(name)
+        return rows.read(), rows.query_ids, rows.train_ids
 
     def keep_parameters(self, sizes: Mapping[str, int]) -> None:
         """Keep the names and sizes of the attributed parameters, once for all sketches of the run."""

@@ -25,6 +25,7 @@ from motive_fo.store.table import Column, Status, Table
 
 _NAME: Final = re.compile(r"t(.+)-n(\d+)")
 _WORST_FIRST: Final = (Status.PENDING, Status.FAILED, Status.STATIC, Status.DONE)
+_PLACE: Final = np.argsort(_WORST_FIRST)  # of each status in that order
 
 
 class Sample(NamedTuple):
@@ -78,7 +79,7 @@ class SketchTables:
         else:
             self._group = parent.require_group(role)
             self._claim(identity or {}, samples or (), groups)
-        self.samples = list(samples) if samples is not None else self._samples_in_use()
+        self.samples = list(samples) if samples is not None else self.in_use(parent, role)
         if columns is None:
             missing = [sample for sample in self.samples if sample not in self.stored]
             if missing or not self.samples:
@@ -108,14 +109,21 @@ class SketchTables:
         if any(known.get(key) != value for key, value in wanted.items()):
             self._group.attrs.update(wanted)
 
-    def _samples_in_use(self) -> list[Sample]:
-        return [Sample(float(t), int(n)) for t, n in cast(list[Any], self._group.attrs.asdict().get("samples", []))]
+    @staticmethod
+    def in_use(parent: zarr.Group, role: str) -> list[Sample]:
+        """The samples of the role's last gradient step; they may have no tables yet."""
+        known = cast(zarr.Group, parent[role]).attrs.asdict()
+        return [Sample(float(t), int(n)) for t, n in cast(list[Any], known.get("samples", []))]
 
     @property
     def stored(self) -> list[Sample]:
         """Every sample that has a table, of whatever settings, in order of timestep and noise."""
-        found = (_NAME.fullmatch(name) for name in self._group.group_keys())
-        return sorted(Sample(float(match[1]), int(match[2])) for match in found if match)
+        return _stored(self._group)
+
+    @staticmethod
+    def all_stored(parent: zarr.Group, role: str) -> list[Sample]:
+        """``stored`` of a role, none where there are no sketches."""
+        return _stored(cast(zarr.Group, parent[role])) if role in parent else []
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -140,6 +148,11 @@ class SketchTables:
         states = {table.status(clip_id) for table in self.tables.values()}
         return next(status for status in _WORST_FIRST if status in states)
 
+    def states(self, ids: Sequence[str]) -> npt.NDArray[np.uint8]:
+        """``status`` of many clips at once."""
+        each_SN = np.stack([table.states(ids) for table in self.tables.values()])
+        return np.asarray(np.asarray(_WORST_FIRST, np.uint8)[_PLACE[each_SN].min(0)])
+
     def read(self, column: str, ids: Sequence[str]) -> npt.NDArray[Any]:
         """One column of the clips, all of which must be in every table.
 
@@ -149,7 +162,7 @@ class SketchTables:
         """
         parts = [table.read(column, ids) for table in self.tables.values()]
         if parts[0].dtype != object:
-            return np.stack(parts, axis=1)
+            return parts[0][:, None] if len(parts) == 1 else np.stack(parts, axis=1)
         deciding = [self._deciding(clip_id) for clip_id in ids]
         return np.asarray([parts[s][n] for n, s in enumerate(deciding)], dtype=object)
 
@@ -161,3 +174,8 @@ class SketchTables:
         """Write what waits in memory."""
         for table in self.tables.values():
             table.flush()
+
+
+def _stored(group: zarr.Group) -> list[Sample]:
+    found = (_NAME.fullmatch(name) for name in group.group_keys())
+    return sorted(Sample(float(match[1]), int(match[2])) for match in found if match)

@@ -116,7 +116,7 @@ class Table:
             self._columns = {**columns, **_COMMON}
             for key, column in {"id": Column("str"), **self._columns, "status": Column("uint8")}.items():
                 self._require_array(key, column)
-        known = [str(value) for value in np.asarray(self._array("id")[:])]
+        known: list[str] = np.asarray(self._array("id")[:]).tolist()
         self.ids: list[str] = known[: known.index("")] if "" in known else known
         if columns is not None:
             self._resize(len(self.ids))
@@ -179,6 +179,14 @@ class Table:
         row = self._place.get(clip_id)
         return Status.PENDING if row is None else Status(int(self._status[row]))
 
+    def states(self, ids: Sequence[str]) -> npt.NDArray[np.uint8]:
+        """``status`` of many clips at once."""
+        places = np.asarray([self._place.get(clip_id, -1) for clip_id in ids], np.int64)
+        known = places >= 0
+        states = np.zeros(len(ids), np.uint8)
+        states[known] = self._status[places[known]]
+        return states
+
     def put(self, row: Row) -> None:
         """Take a finished row. It is on disk after the next ``flush``, which comes by itself every few seconds."""
         self.register([row.id])
@@ -203,21 +211,38 @@ class Table:
             self._pending.clear()
         self._last_flush = time.monotonic()
 
+    def copy(self, other: Table, ids: Sequence[str]) -> None:
+        """Take finished rows over from another table with the same columns; status last, as in ``flush``."""
+        self.flush()
+        self.register(ids)
+        places = np.asarray([self._place[clip_id] for clip_id in ids], np.int64)
+        order = np.argsort(places, kind="stable")
+        places, ids = places[order], [ids[n] for n in order.tolist()]
+        for key, column in self._columns.items():
+            values = other.read(key, ids)
+            text = np.dtypes.StringDType()
+            self._array(key).oindex[places] = values.astype(text) if column.dtype == "str" else values
+        states = other.states(ids)
+        self._array("status").oindex[places] = states
+        self._status[places] = states
+
     def read(self, column: str, ids: Sequence[str]) -> npt.NDArray[Any]:
         """One column for the given ids, in their order; all must have a row. Text comes as ``object``."""
         self.flush()
-        unknown = [clip_id for clip_id in ids if clip_id not in self._place]
-        if unknown:
-            raise StoreError(f"the table '{self.name}' has no row for {unknown[0]!r}")
+        try:
+            places = np.asarray([self._place[clip_id] for clip_id in ids], np.int64)
+        except KeyError as unknown:
+            raise StoreError(f"the table '{self.name}' has no row for {unknown.args[0]!r}") from None
         array = self._array(column)
-        if not ids:
+        if not len(ids):
             return np.empty((0, *array.shape[1:]), object if array.dtype.kind == "T" else array.dtype)
-        places = np.asarray([self._place[clip_id] for clip_id in ids])
-        order = np.argsort(places, kind="stable")
         low, high = int(places.min()), int(places.max()) + 1
-        if high - low <= 4 * len(places):  # dense enough: one contiguous read is faster than picking
+        if high - low == len(places) and (np.diff(places) == 1).all():  # a run of rows needs no copy
+            values = np.asarray(array[low:high])
+        elif high - low <= 4 * len(places):  # dense enough: one contiguous read is faster than picking
             values = np.asarray(array[low:high])[places - low]
         else:
+            order = np.argsort(places, kind="stable")
             values = np.empty((len(places), *array.shape[1:]), array.dtype)
             values[order] = np.asarray(array.oindex[places[order]])
         return np.asarray(values.astype(object) if values.dtype.kind == "T" else values)
@@ -229,6 +254,16 @@ class Table:
     def columns(self) -> list[str]:
         """Names of the arrays beside id and status."""
         return list(self._columns)
+
+    @property
+    def unique_ids(self) -> set[str]:
+        """Ids that have a row."""
+        return set(self._place)
+
+    @property
+    def own_columns(self) -> dict[str, Column]:
+        """Columns beyond those that every table has: what a table of the same kind is opened with."""
+        return {name: column for name, column in self._columns.items() if name not in _COMMON}
 
     def __len__(self) -> int:
         return len(self.ids)

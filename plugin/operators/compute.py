@@ -7,7 +7,15 @@ from typing import Any
 
 from fiftyone.operators import types
 
-from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, InfluenceConfig, MotionConfig, merge
+from motive_fo.config import (
+    AttributionConfig,
+    ClipConfig,
+    EngineConfig,
+    FlowConfig,
+    InfluenceConfig,
+    MotionConfig,
+    merge,
+)
 from motive_fo.dataset.fields import FIELDS
 from motive_fo.errors import ConfigError
 from motive_fo.models.registry import model_card
@@ -29,6 +37,7 @@ _FLOW = Section(FlowConfig)
 _MOTION = Section(MotionConfig)
 _MODEL = Section(AttributionConfig, ("model",), ("model",))
 _ATTRIBUTION = Section(AttributionConfig, ("model", "device"))
+_ENGINE = Section(EngineConfig)
 _SCORED = ("influence", "whole_influence", "influence_difference", "avoid_influence")
 
 
@@ -104,7 +113,7 @@ class ComputeMotion(StepOperator):
     step, label = "compute_motion", "compute motion"
     description = "Statistics of motion for every clip; no gradients."
     needs = "name"
-    sections = (_MODEL, _CLIP, _FLOW, _MOTION)
+    sections = (_MODEL, _CLIP, _FLOW, _MOTION, _ENGINE)
     has_preset = True
     rates = ("motion",)
     background = True
@@ -132,6 +141,7 @@ class ComputeMotion(StepOperator):
             "flow": read_changes(params, FlowConfig),
             "motion": read_changes(params, MotionConfig),
             "model": read_changes(params, AttributionConfig).get("model"),
+            "engine": read_changes(params, EngineConfig),
             "preset": params.get("preset") or None,
         }
         return Call("compute_motion", ctx.target_view(), arguments)
@@ -143,7 +153,7 @@ class ComputeGradients(StepOperator):
     step, label = "compute_gradients", "compute gradients"
     description = "Gradient sketches of training and query clips, and motion where it is missing."
     needs = "name"
-    sections = (_ATTRIBUTION, _CLIP, _FLOW, _MOTION)
+    sections = (_ATTRIBUTION, _CLIP, _FLOW, _MOTION, _ENGINE)
     has_preset = True
     rates = ("train gradients", "query gradients")
     background = True
@@ -181,6 +191,7 @@ class ComputeGradients(StepOperator):
             "flow": read_changes(params, FlowConfig),
             "motion": read_changes(params, MotionConfig),
             "attribution": read_changes(params, AttributionConfig),
+            "engine": read_changes(params, EngineConfig),
             "preset": params.get("preset") or None,
         }
         return Call("compute_gradients", ctx.dataset, arguments)

@@ -64,7 +64,7 @@ class DeleteRun(FormOperator):
 class ShowFailed(FormOperator):
     """The clips that failed in a run."""
 
-    step, label = "show_failed", "show failed clips"
+    step, label = "show_failed", "show failed"
     description = "Show the clips of a run that failed."
     listed = False
 

@@ -151,13 +151,13 @@ def test_doctor_finds_this_machine_ready_and_a_broken_store_not(database, corpus
     findings = _json_doctor(_invoke("doctor", "--dataset", name, "--json"))
     assert not [f for f in findings if f["level"] == "fail"]
     subjects = {f["subject"] for f in findings}
-    assert {"python", "torch", "decoder", "database", "model", "flow", "plugin", "store motive"} <= subjects
+    assert {"python", "torch", "decoder", "database", "model", "flow", "plugin", "run motive"} <= subjects
     (chunk,) = [p for p in (tmp_path / "s.zarr" / "motion" / "mask" / "c").rglob("*") if p.is_file()]
     data = bytearray(chunk.read_bytes())
     data[7] ^= 1
     chunk.write_bytes(data)
     findings = _json_doctor(_invoke("doctor", "--dataset", name, "--json", code=1))
-    assert [f["subject"] for f in findings if f["level"] == "fail"] == ["store motive"]
+    assert [f["subject"] for f in findings if f["level"] == "fail"] == ["run motive"]
 
 
 def _json_doctor(result):

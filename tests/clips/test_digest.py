@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+import pytest
+
 from motive_fo.clips.digest import content_digest, file_stamp
 
 
@@ -34,3 +36,14 @@ def test_copy_has_the_same_digest_and_another_content_another(tmp_path: Path) ->
         (tmp_path / name).write_bytes(data)
     a, b, c = (content_digest(tmp_path / name) for name in "abc")
     assert a == b != c
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes and devices")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    """Found by the robustness benchmark: a named pipe among the clips blocked the whole run, a device never ended."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.mp4", tmp_path / "device.mp4", tmp_path, tmp_path / "a\0b.mp4"):
+        for read in (file_stamp, content_digest):
+            with pytest.raises(OSError, match=r"regular|null byte"):
+                read(path)

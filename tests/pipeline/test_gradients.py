@@ -16,7 +16,7 @@ from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import AttributionConfig, InfluenceConfig
 from motive_fo.errors import ClipError, StoreError, StoreMismatchError
 from motive_fo.models.tiny.model import TinyModel
-from motive_fo.pipeline import gradients as gradients_module
+from motive_fo.pipeline import motion as motion_module
 from motive_fo.pipeline import sketching
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.pipeline.record import ClipRecord
@@ -136,7 +136,7 @@ def test_a_model_that_sees_no_difference_is_noticed(tmp_path, records, settings,
     real = TinyModel.encode_frames
     monkeypatch.setattr(TinyModel, "encode_frames", lambda self, frames: real(self, constant))
     chosen = [dataclasses.replace(r, caption="the same") for r in records["train"][:3]]
-    monkeypatch.setattr(gradients_module, "motion_row", _constant_motion(gradients_module.motion_row))
+    monkeypatch.setattr(motion_module, "motion_row", _constant_motion(motion_module.motion_row))
     report, _ = _run(tmp_path / "r.zarr", chosen, settings)
     assert report.codes == {"repeated_sketch": 2}
 

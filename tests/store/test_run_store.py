@@ -1,5 +1,6 @@
 """The store of a run: found, refused, locked, deleted."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import zarr
 
 from motive_fo.errors import StoreError, StoreMismatchError
 from motive_fo.store.run_store import RunStore, delete_store
+from motive_fo.store.sketches import samples_of
 from motive_fo.store.table import Column
 
 
@@ -51,10 +53,10 @@ def test_another_format_version_is_refused(tmp_path):
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):
     with RunStore(tmp_path / "run.zarr", write=True) as store:
-        store.table("train", {"norm": Column("float64")})
+        store.table("motion", {"norm": Column("float64")})
         with pytest.raises(StoreError, match="another process is writing"):
             RunStore(tmp_path / "run.zarr", write=True)
-        assert RunStore(tmp_path / "run.zarr").has_table("train")
+        assert RunStore(tmp_path / "run.zarr").has_table("motion")
     RunStore(tmp_path / "run.zarr", write=True).close()
 
 
@@ -106,3 +108,20 @@ def test_an_unwritable_place_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot write to"):
         RunStore(tmp_path / "file" / "run.zarr", write=True)
+
+
+def test_what_a_kill_left_half_made_is_not_there_yet(tmp_path):
+    """Found by killing at random moments: the next step could not read the table whose arrays were being made."""
+    columns = {"sketch": Column("float32", (2, 4))}
+    samples = samples_of((500.0, 750.0), (0,))
+    with RunStore(tmp_path / "r.zarr", write=True) as store:
+        store.table("motion", {"mean": Column("float32")})
+        store.sketches("train", samples, columns, {}, ["all"])
+        assert store.has_table("motion")
+        assert store.has_table("train")
+    for left_out, name in (("motion/status", "motion"), (f"train/{samples[1].table}/status", "train")):
+        shutil.rmtree(tmp_path / "r.zarr" / left_out)
+        assert not RunStore(tmp_path / "r.zarr").has_table(name)
+    with RunStore(tmp_path / "r.zarr", write=True) as store:
+        store.sketches("train", samples, columns, {}, ["all"])
+        assert store.has_table("train")

@@ -1,0 +1,138 @@
+"""Cosines of Q queries and N training clips on disk: written block by block, read query by query.
+
+A scoring is a group with the arrays ``train_id``, ``query_id`` and one (Q, N) float32 array for each kind of score, NaN
+where unknown. A chunk holds one query and a run of clips, so that one query's row is read without the others'.
+
+Shapes: Q queries, N training clips, B clips of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from motive_fo.errors import StoreError
+
+#: a block of columns that waits for its chunk to be full takes about this much for each kind of score.
+_BUFFER_BYTES: Final = 48 << 20
+_CHUNK_CLIPS: Final = (1 << 14, 1 << 20)
+
+
+@dataclass(frozen=True)
+class ScoreRows:
+    """One kind of score, a query's row at a time: nothing is in memory but what is asked for.
+
+    Attributes:
+        query_ids, train_ids: the axes.
+    """
+
+    query_ids: list[str]
+    train_ids: list[str]
+    _values: Any  # (Q, N): an array of Zarr or NumPy
+    _is_current: Callable[[], bool] = lambda: True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, N)."""
+        return len(self.query_ids), len(self.train_ids)
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def __getitem__(self, query: int) -> npt.NDArray[np.float32]:
+        """Scores of one query: (N,)."""
+        if not 0 <= query < len(self):
+            raise IndexError(query)
+        self._require_current()
+        return np.asarray(self._values[query])
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        return (self[query] for query in range(len(self)))
+
+    def read(self) -> npt.NDArray[np.float32]:
+        """All of them: (Q, N), 4 Q N bytes."""
+        self._require_current()
+        return np.asarray(self._values[:])
+
+    def held(self) -> ScoreRows:
+        """The same from memory, whatever becomes of the store."""
+        return ScoreRows(self.query_ids, self.train_ids, self.read())
+
+    def _require_current(self) -> None:
+        if not self._is_current():
+            raise StoreError("the run was scored again in the meantime: read its influence anew")
+
+
+class ScoreWriter:
+    """Fills a group with a scoring. Opened through ``RunStore.begin_scores``.
+
+    Args:
+        group: an empty group.
+        kinds: names of the kinds of scores.
+    """
+
+    def __init__(self, group: zarr.Group, kinds: Sequence[str], train: Sequence[str], query: Sequence[str]) -> None:
+        self._clips, queries = len(train), len(query)
+        low, high = _CHUNK_CLIPS
+        wanted = min(high, max(low, _BUFFER_BYTES // (4 * max(1, queries))))
+        self._columns = max(1, min(self._clips, wanted))
+        self._arrays = {
+            name: group.create_array(
+                name,
+                shape=(queries, self._clips),
+                chunks=(1, self._columns),
+                dtype="float32",
+                fill_value=float("nan"),
+                compressors=[Crc32cCodec()],  # cosines hardly compress; a checksum notices flipped bits
+            )
+            for name in kinds
+        }
+        self._held = {name: np.empty((queries, self._columns), np.float32) for name in kinds}
+        self._done = 0
+        for name, ids in (("train_id", train), ("query_id", query)):
+            texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
+            texts[:] = np.asarray(ids, dtype=np.dtypes.StringDType())
+
+    def put(self, scores: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """The next B clips, in order: kind -> (Q, B)."""
+        (count,) = {block.shape[1] for block in scores.values()}
+        taken = 0
+        while taken < count:
+            at = self._done % self._columns
+            part = min(count - taken, self._columns - at)
+            for name, block in scores.items():
+                self._held[name][:, at : at + part] = block[:, taken : taken + part]
+            taken += part
+            self._done += part
+            if self._done % self._columns == 0 or self._done == self._clips:
+                first = (self._done - 1) // self._columns * self._columns
+                for name, array in self._arrays.items():
+                    array[:, first : self._done] = self._held[name][:, : self._done - first]
+
+    def require_complete(self) -> None:
+        """Raise ``ValueError`` unless every clip was put."""
+        if self._done != self._clips:
+            raise ValueError(f"{self._done} of {self._clips} clips have scores")
+
+
+def open_scores(parent: zarr.Group, name: str, kind: str, axes: ScoreRows | None = None) -> ScoreRows:
+    """One kind of a finished scoring, the group ``name``. Raises ``StoreError`` where there is no such kind."""
+
+    def stamp() -> Any:
+        return cast(zarr.Group, parent[name]).attrs.asdict().get("id")
+
+    group, opened = cast(zarr.Group, parent[name]), stamp()
+    if kind not in group:
+        raise StoreError(f"the run has no scores called {kind!r}: score it again (motive influence)")
+
+    def ids(key: str) -> list[str]:
+        return cast(list[str], np.asarray(cast("zarr.Array[Any]", group[key])[:]).tolist())
+
+    query, train = (axes.query_ids, axes.train_ids) if axes else (ids("query_id"), ids("train_id"))
+    return ScoreRows(query, train, group[kind], lambda: stamp() == opened)

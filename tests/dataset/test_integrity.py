@@ -1,0 +1,154 @@
+"""Damage is planted in a run, one kind at a time, and the doctor has to say which."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import motive_fo
+from motive_fo.dataset import steps
+from motive_fo.dataset.connect import fiftyone
+from motive_fo.dataset.integrity import check_run
+from motive_fo.dataset.run_record import load_run, save_run
+from motive_fo.store.run_store import RunStore
+
+TRAIN = "train/t750.748-n0"
+
+
+@pytest.fixture(scope="module")
+def run_of(database, corpus, tmp_path_factory):
+    """A computed dataset, its store and a sound copy of the store."""
+    name = f"integrity-{uuid.uuid4().hex[:8]}"
+    motive_fo.import_clips(corpus.train_metadata.parent, name)
+    motive_fo.import_clips(corpus.query_metadata.parent, name, role="query")
+    motive_fo.compute_gradients(name)
+    motive_fo.score_influence(name)
+    motive_fo.curate(name, selection={"budget": 0.25})
+    dataset = fiftyone().load_dataset(name)
+    copy = tmp_path_factory.mktemp("sound") / "r.zarr"
+    shutil.copytree(load_run(dataset, "motive").store, copy)
+    yield dataset, copy
+    fiftyone().delete_dataset(name)
+
+
+@pytest.fixture
+def store(run_of):
+    """The store's folder, put right again afterwards."""
+    dataset, copy = run_of
+    place = load_run(dataset, "motive").store
+    yield place
+    shutil.rmtree(place)
+    shutil.copytree(copy, place)
+
+
+def _failing(dataset):
+    return {check.subject: check.text for check in check_run(dataset, "motive") if check.level == "fail"}
+
+
+def test_a_sound_run_is_called_sound(run_of):
+    assert {check.level for check in check_run(run_of[0], "motive")} == {"ok"}
+
+
+def _change(store, array, place, value):
+    zarr.open_group(store, mode="a")[array][place] = value
+
+
+def _flip_a_bit(store):
+    chunk = next(p for p in (Path(store) / TRAIN / "sketch" / "c").rglob("*") if p.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+
+
+def _lose_a_chunk(store):
+    next(p for p in (Path(store) / TRAIN / "sketch" / "c").rglob("*") if p.is_file()).unlink()
+
+
+def _done(store):
+    return int(np.flatnonzero(zarr.open_group(store, mode="r")[f"{TRAIN}/status"][:] == 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("plant", "subject", "words"),
+    [
+        (_flip_a_bit, "train, timestep", "checksum"),
+        (_lose_a_chunk, "train, timestep", "a chunk is missing"),
+        (
+            lambda s: _change(s, f"{TRAIN}/sketch", _done(s), np.nan),
+            "train, timestep",
+            "1 finished rows hold no",
+        ),
+        (lambda s: _change(s, f"{TRAIN}/sketch", _done(s), 0.0), "train, timestep", "1 finished rows hold no"),
+        (lambda s: _change(s, f"{TRAIN}/status", _done(s), 0), "train, timestep", "1 of 15 rows are not computed"),
+        (lambda s: _change(s, "motion/mean", 0, 77.0), "dataset and store", "motion_mean of 1 samples"),
+        (lambda s: _change(s, "influence/motion", slice(None), 0.5), "scores", "the same score"),
+    ],
+    ids=["bit", "chunk", "nan", "zero", "pending", "field", "constant"],
+)
+def test_planted_damage_is_named(run_of, store, plant, subject, words):
+    plant(store)
+    failing = _failing(run_of[0])
+    (text,) = [text for name, text in failing.items() if name.startswith(subject)]
+    assert words in text.lower()
+
+
+def test_ids_twice_are_named(run_of, store):
+    ids = zarr.open_group(store, mode="a")["motion/id"]
+    ids[1:2] = np.asarray([str(ids[0])], dtype=np.dtypes.StringDType())
+    assert "1 ids have several rows" in _failing(run_of[0])["motion"]
+
+
+def test_rows_without_a_sample_and_lost_views_are_named(run_of, store):
+    dataset, _ = run_of
+    with RunStore(store, write=True) as opened:
+        opened.table("motion").register(["nobody.mp4"])
+    assert "belong to no sample (nobody.mp4)" in _failing(dataset)["dataset and store"]
+    record = load_run(dataset, "motive")
+    record.views.append("motive: gone")
+    save_run(dataset, record)
+    try:
+        assert "'motive: gone' is gone" in _failing(dataset)["record"]
+    finally:
+        record.views.remove("motive: gone")
+        save_run(dataset, record)
+
+
+def test_settings_that_are_not_the_stores_are_named(run_of):
+    dataset, _ = run_of
+    record = load_run(dataset, "motive")
+    record.settings["motion"]["static_floor"] = 3.0
+    save_run(dataset, record)
+    try:
+        assert "settings of mask" in _failing(dataset)["record"]
+    finally:
+        record.settings["motion"]["static_floor"] = 0.05
+        save_run(dataset, record)
+
+
+def test_an_outlying_gradient_is_a_warning(run_of, store):
+    norms = zarr.open_group(store, mode="a")[f"{TRAIN}/norm"]
+    norms[_done(store)] = norms[_done(store)] * 1e6
+    (warned,) = [check for check in check_run(run_of[0], "motive") if check.level == "warn"]
+    assert warned.text.startswith("1 of 13 clips have a gradient of outlying length")
+
+
+def test_a_kill_while_a_run_is_begun_is_no_reason_to_refuse_it(dataset, monkeypatch):
+    """Found by killing at random moments: the fields were there, the record was not, and the run was refused."""
+    real = steps.declare_fields
+
+    def killed(dataset, run):
+        fo = fiftyone()
+        dataset.add_sample_field(run, fo.EmbeddedDocumentField, embedded_doc_type=fo.DynamicEmbeddedDocument)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps, "declare_fields", killed)
+    with pytest.raises(KeyboardInterrupt):
+        motive_fo.compute_motion(dataset)
+    monkeypatch.setattr(steps, "declare_fields", real)
+    assert motive_fo.compute_motion(dataset).status["done"] > 0
+    assert dataset.has_sample_field("motive.influence_rank")

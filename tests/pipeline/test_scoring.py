@@ -1,0 +1,166 @@
+"""Scoring at scale: block by block, the same numbers, votes and order as all at once."""
+
+import numpy as np
+import pytest
+
+from motive_fo.config import InfluenceConfig
+from motive_fo.errors import ConfigError, StoreError
+from motive_fo.influence.selection import best_clips, majority_votes, mean_ranks, percentile_ranks, rank_clips
+from motive_fo.pipeline import scoring
+from motive_fo.pipeline.scoring import score
+from motive_fo.store import scores as stored_scores
+from motive_fo.store.run_store import RunStore
+from motive_fo.store.sketches import samples_of
+from motive_fo.store.table import Column, Row, Status
+
+DIMENSION = 16
+SAMPLES = samples_of((750.748, 300.0), (0,))
+COLUMNS = {"sketch": Column("float32", (2, DIMENSION)), "norm": Column("float64", (2,))}
+TRAIN, QUERIES = [f"clip{n:03d}" for n in range(211)], [f"q{n}" for n in range(5)]
+MISSING = 17
+
+
+@pytest.fixture(scope="module")
+def sketches():
+    """Every third clip is a copy of the one before, so that scores tie; one clip has no masked sketch."""
+    rng = np.random.default_rng(0)
+    made = rng.normal(size=(len(TRAIN) + len(QUERIES), 2, 2, DIMENSION)).astype(np.float32)
+    made[3 : len(TRAIN) : 3] = made[2 : len(TRAIN) - 1 : 3]
+    made[MISSING] = np.nan
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, sketches):
+    with RunStore(tmp_path_factory.mktemp("scoring") / "run.zarr", write=True) as opened:
+        for role, ids, first in (("train", TRAIN, 0), ("query", QUERIES, len(TRAIN))):
+            tables = opened.sketches(role, SAMPLES, COLUMNS, {"model": "none"})
+            for s, table in enumerate(tables.tables.values()):
+                table.register(ids)
+                for n, clip_id in enumerate(ids):
+                    values = {"sketch": sketches[first + n, s], "norm": np.ones(2)}
+                    table.put(Row(clip_id, Status.DONE, content="x", values=values))
+            tables.flush()
+        yield opened
+
+
+def _oracle(sketches, side, combine):
+    """Query by query, clip by clip."""
+    train, query = (part.astype(np.float64) for part in (sketches[: len(TRAIN)], sketches[len(TRAIN) :]))
+    scores = np.empty((len(QUERIES), len(TRAIN)))
+    for q in range(len(QUERIES)):
+        for n in range(len(TRAIN)):
+            a, b = query[q, :, side], train[n, :, side]
+            if combine == "mean-cosine":
+                parts = [x @ y / np.sqrt((x @ x) * (y @ y)) for x, y in zip(a, b, strict=True)]
+                scores[q, n] = np.mean(parts)
+            else:
+                x, y = (a.ravel(), b.ravel()) if combine == "concat" else (a.mean(0), b.mean(0))
+                scores[q, n] = x @ y / np.sqrt((x @ x) * (y @ y))
+    return scores.astype(np.float32)
+
+
+@pytest.fixture
+def in_small_pieces(monkeypatch):
+    monkeypatch.setattr(scoring, "_BLOCK_SKETCHES", 14)  # seven clips at once
+    monkeypatch.setattr(scoring, "_HELD", 0)  # read from the store, as large scorings are
+    monkeypatch.setattr(stored_scores, "_CHUNK_CLIPS", (10, 10))  # blocks and chunks end at different clips
+
+
+@pytest.mark.parametrize("combine", ["mean-cosine", "concat", "mean-sketch"])
+def test_streamed_scores_votes_and_order_are_those_of_an_oracle(store, sketches, in_small_pieces, combine):
+    scores, _ = score(TRAIN, QUERIES, store, InfluenceConfig(combine=combine))
+    for rows, side in ((scores.motion, 1), (scores.whole, 0)):
+        expected = _oracle(sketches, side, combine)
+        np.testing.assert_allclose(rows.read(), expected, atol=1e-6)
+        ties = rows.read()[:, 3:16:3] == rows.read()[:, 2:15:3]
+        assert ties.all()
+        ours, theirs = rank_clips(rows, TRAIN, 0.1), rank_clips(rows.read(), TRAIN, 0.1)
+        assert ours.votes.tolist() == theirs.votes.tolist()
+        assert (ours.by_votes, ours.by_mean, ours.by_max) == (theirs.by_votes, theirs.by_mean, theirs.by_max)
+
+
+def test_ranking_by_rows_is_ranking_by_hand(store, in_small_pieces):
+    """Against the definitions, all at once in memory: percentile ranks, thresholds, ties by id."""
+    rows = score(TRAIN, QUERIES, store, InfluenceConfig())[0].motion
+    known = [n for n in range(len(TRAIN)) if n != MISSING]
+    scores_QK = rows.read()[:, known]
+    avoid = np.asarray([False, True, False, False, True])
+    made = rank_clips(rows, TRAIN, 0.1, avoid)
+    count = int(np.ceil(0.1 * len(known)))
+    votes_QK = scores_QK >= np.sort(scores_QK, axis=1)[:, [-count]]
+    assert made.votes.tolist() == (votes_QK[~avoid].sum(0) - votes_QK[avoid].sum(0)).tolist()
+    assert votes_QK.sum(1).max() > count  # a tie at the threshold
+    worst_QK = -scores_QK >= np.sort(-scores_QK, axis=1)[:, [-count]]
+    assert made.harm.tolist() == (worst_QK[~avoid].sum(0) + votes_QK[avoid].sum(0)).tolist()
+    ranks = percentile_ranks(scores_QK)
+    rank = np.where(avoid[:, None], 100 - ranks, ranks).mean(0)
+    np.testing.assert_array_equal(made.rank, rank)
+    influence = (scores_QK.astype(np.float64) * np.where(avoid, -1, 1)[:, None]).mean(0)
+    by_mean = sorted(range(len(known)), key=lambda k: (-rank[k], -influence[k], TRAIN[known[k]]))
+    assert made.by_mean == [TRAIN[known[k]] for k in by_mean]
+    by_votes = sorted(by_mean, key=lambda k: -made.votes[k])
+    assert made.by_votes == [TRAIN[known[k]] for k in by_votes]
+    np.testing.assert_array_equal(made.best, ranks[~avoid].max(0) - ranks[avoid].max(0))
+    found = mean_ranks(rows, [0, 2])
+    np.testing.assert_array_equal(found[known], ranks[[0, 2]].mean(0))
+    assert np.isnan(found[MISSING])
+
+
+def test_ties_are_ordered_by_id_whatever_the_order_given():
+    ids = ["d", "b", "c", "a", "e"]
+    scores = np.asarray([[1, 1, 0, 1, 2]], np.float32)
+    assert rank_clips(scores, ids, 0.2).by_mean == ["e", "a", "b", "d", "c"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 300])
+def test_the_best_clips_are_those_of_a_stable_sort(count):
+    scores = np.random.default_rng(1).integers(0, 9, 200).astype(np.float32)
+    scores[[3, 50]] = np.nan
+    order = [n for n in np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable").tolist() if n not in (3, 50)]
+    assert best_clips(scores, count).tolist() == order[:count]
+
+
+def test_a_scoring_that_was_replaced_is_not_read_as_the_old_one(store, in_small_pieces):
+    old, _ = score(TRAIN, QUERIES, store, InfluenceConfig())
+    score(TRAIN[:50], QUERIES, store, InfluenceConfig())
+    with pytest.raises(StoreError, match="scored again in the meantime"):
+        old.motion[0]
+
+
+def test_a_small_scoring_outlives_the_next(store):
+    old, _ = score(TRAIN, QUERIES, store, InfluenceConfig())
+    before = old.motion_QN.copy()
+    score(TRAIN, QUERIES, store, InfluenceConfig(mask_side="none"))
+    assert np.array_equal(old.motion_QN, before, equal_nan=True)
+
+
+def test_a_scoring_that_breaks_off_leaves_the_last_one(store, monkeypatch):
+    before = score(TRAIN, QUERIES, store, InfluenceConfig())[0].motion_QN
+    monkeypatch.setattr(scoring, "_BLOCK_SKETCHES", 14)
+
+    def killed(step, done, total):
+        if done > 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(TRAIN, QUERIES, store, InfluenceConfig(mask_side="none"), progress=killed)
+    assert np.array_equal(store.read_scores("motion")[0], before, equal_nan=True)
+    assert not list(store.path.glob("influence-*"))
+
+
+@pytest.mark.parametrize("changed", [{"combine": "mean-rank"}, {"combine": "mean-zscore"}, {"overlap": "remove"}])
+def test_settings_that_compare_all_clips_are_bounded(store, monkeypatch, changed):
+    monkeypatch.setattr(scoring, "LARGEST", len(TRAIN) * len(QUERIES) - 1)
+    with pytest.raises(ConfigError, match="use combine mean-cosine and overlap keep"):
+        score(TRAIN, QUERIES, store, InfluenceConfig(**changed))
+    score(TRAIN, QUERIES, store, InfluenceConfig())
+
+
+def test_new_clips_and_queries_change_no_score_that_was_there(store, sketches):
+    """What arrives daily: the scores of what was there stay to the last bit, votes follow."""
+    few = score(TRAIN[:100], QUERIES[:3], store, InfluenceConfig())[0].motion_QN
+    every = score(TRAIN, QUERIES, store, InfluenceConfig())[0].motion_QN
+    assert np.array_equal(every[:3, :100], few, equal_nan=True)
+    known = [n for n in range(len(TRAIN)) if n != MISSING]
+    assert majority_votes(every[:, known], 0.1).sum() > majority_votes(few[:, known[:99]], 0.1).sum()
