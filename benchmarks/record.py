@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def goal(text: str, target: str, value: float, met: bool) -> dict[str, Any]:
     return {"goal": text, "target": target, "value": round(value, 4), "met": met}
 
 
-def write(name: str, rows: list[dict[str, Any]], goals: list[dict[str, Any]], **more: Any) -> None:
-    """Print the rows as a table and write everything to ``results/NAME.json``."""
+def show(rows: list[dict[str, Any]], goals: list[dict[str, Any]]) -> None:
+    """Print the rows as a table, and the goals."""
     columns = list(rows[0])
     texts = [[text(row[column]) for column in columns] for row in rows]
     widths = [max(len(column), *(len(t[i]) for t in texts)) for i, column in enumerate(columns)]
@@ -39,10 +40,17 @@ def write(name: str, rows: list[dict[str, Any]], goals: list[dict[str, Any]], **
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |")
     for item in goals:
         print(f"goal: {item['goal']}: {item['value']} (target {item['target']}), {'met' if item['met'] else 'NOT met'}")
+
+
+def write(name: str, rows: list[dict[str, Any]], goals: list[dict[str, Any]], **more: Any) -> None:
+    """Print the rows as a table and write everything to ``results/NAME.json``."""
+    show(rows, goals)
     RESULTS.mkdir(exist_ok=True)
     data = {"name": name, "date": datetime.now(UTC).date().isoformat(), "machine": machine(), **more}
     data |= {"rows": rows, "goals": goals}
-    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    # lists of numbers on one line each: a difference between two results is then one that can be read
+    said = re.sub(r"\[\s+([-+.\de,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", json.dumps(data, indent=1))
+    (RESULTS / f"{name}.json").write_text(said + "\n")
 
 
 def text(value: Any) -> str:

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.attribution.bench import BenchSetting
 from benchmarks.attribution.corpus import MOTIONS, REPORT, render_corpus, scene
-from benchmarks.attribution.methods import ONE, damped, variants
+from benchmarks.attribution.methods import ONE, Extent, damped, variants
 from benchmarks.attribution.protocol import Setting, run
+from benchmarks.attribution.training import Recipe
 from motive_fo.config import InfluenceConfig
 
 
@@ -36,7 +38,7 @@ def test_queries_and_gallery_share_no_scene_and_relevance_is_the_motion(tmp_path
 
 def test_the_first_variant_is_the_default_of_one_timestep():
     named = variants((300.0, ONE))
-    assert next(iter(named.values())) == InfluenceConfig(timesteps=(ONE,))
+    assert next(iter(named.values())) == InfluenceConfig(timesteps=(ONE,), noises=(0,))
     every = damped(named)
     assert set(named) < set(every)
     assert len(set(map(repr, every.values()))) == len(every)
@@ -45,7 +47,11 @@ def test_the_first_variant_is_the_default_of_one_timestep():
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_same_seed_gives_the_same_numbers_and_controls_are_at_chance(tmp_path):
-    setting = Setting(0.1, 1, 2, (ONE,))
+    setting = Setting(
+        BenchSetting(scale=0.1, tune=1, report=2, recipe=Recipe(steps=2, batch=4)),
+        Extent((ONE,), experiments=False, noises=(0,)),
+        ("camera",),
+    )
     results = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
@@ -54,6 +60,6 @@ def test_the_same_seed_gives_the_same_numbers_and_controls_are_at_chance(tmp_pat
     assert results[0].rows == results[1].rows
     found = {item["goal"]: item["value"] for item in results[0].goals}
     for control in ("random ids", "permuted ids"):
-        assert found[f"{control}: figures whose interval leaves chance out"] == 0
+        assert found[f"camera: {control}: figures whose interval leaves chance out"] == 0
     rows = {row["scores by"]: row for row in results[0].rows}
     assert float(rows["chance"]["MRR"]) < float(rows["HOOF"]["MRR"]) <= 1 == float(rows["attainable"]["MRR"])
