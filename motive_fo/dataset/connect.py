@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -60,6 +61,21 @@ def fiftyone() -> Any:
     except Exception as error:
         raise _database_error(error) from error
     return fiftyone
+
+
+def make_durable(dataset: Any) -> None:
+    """Wait until all that was written is in the database's journal: killed a moment later, it still has it.
+
+    MongoDB answers before, by up to a tenth of a second, and whoever was told that a step is done would find its last
+    fields gone. A write that changes nothing waits as well. A database without a journal keeps what it can.
+    """
+    from fiftyone.core.odm import get_db_conn
+    from pymongo import WriteConcern
+    from pymongo.errors import OperationFailure
+
+    datasets = get_db_conn().get_collection("datasets", write_concern=WriteConcern(j=True))
+    with suppress(OperationFailure):
+        datasets.update_one({"name": dataset.name}, {"$set": {"name": dataset.name}})
 
 
 def _database_error(error: Exception) -> DatabaseError:

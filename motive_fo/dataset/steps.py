@@ -23,7 +23,7 @@ from motive_fo.config import (
     plain,
 )
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
-from motive_fo.dataset.connect import as_samples, dataset_of
+from motive_fo.dataset.connect import as_samples, dataset_of, make_durable
 from motive_fo.dataset.fields import (
     are_declared,
     declare_fields,
@@ -350,6 +350,7 @@ def open_step(
                 "again: what was written is kept"
             ) from error
         save_run(dataset, record)
+        make_durable(dataset)
 
 
 def _motion_settings(

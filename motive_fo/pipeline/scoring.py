@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from motive_fo.config import Combine, InfluenceConfig, plain
 from motive_fo.errors import ConfigError, StoreError

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -45,6 +45,7 @@ def test_votes_are_counted_as_by_hand(scores, share):
         assert votes[n] == expected
 
 
+@settings(deadline=None)  # the first example imports SciPy
 @given(SCORES)
 def test_percentile_ranks_are_counted_as_by_hand(scores):
     ranks = percentile_ranks(scores)

@@ -1,0 +1,1 @@
+"""Bad inputs by the hundred and faults at random moments: what the product makes of them."""
