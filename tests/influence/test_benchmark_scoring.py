@@ -41,6 +41,7 @@ def clips(tmp_path_factory):
     return SketchedClips(path, SimpleNamespace(corpus=corpus))
 
 
+@pytest.mark.slow
 def test_every_variant_has_the_numbers_of_the_scoring_step(clips):
     with RunStore(clips.path, write=True) as store:
         for name, config in damped(variants(TIMESTEPS, NOISES)).items():

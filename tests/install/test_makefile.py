@@ -98,27 +98,30 @@ def _run_ci(folder: Path, **programs: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+BENCHMARK = "make test-slow PYTEST_ARGS=tests/quality/test_attribution_benchmark.py\n"
+
+
 def test_ci_runs_the_readmes_test_command_and_then_the_tests_of_the_app(tmp_path):
     assert "make test " in (ROOT / "README.md").read_text()
     run = _run_ci(tmp_path, make='echo "make $*"', chromium="")
-    assert (run.returncode, run.stdout) == (0, "make test\nmake test-app\n")
+    assert (run.returncode, run.stdout) == (0, f"make test\n{BENCHMARK}make test-app\n")
 
 
 def test_ci_installs_chromium_where_it_can(tmp_path):
     chromium = tmp_path / "chromium"
     install = f'case "$*" in *install*) echo "#!/bin/sh" > {chromium}; /bin/chmod +x {chromium};; esac'
     run = _run_ci(tmp_path, make='echo "make $*"', apt_get=install, id="echo 0")
-    assert (run.returncode, run.stdout) == (0, "make test\nmake test-app\n")
+    assert (run.returncode, run.stdout) == (0, f"make test\n{BENCHMARK}make test-app\n")
 
 
 def test_ci_says_why_it_leaves_the_tests_of_the_app_out(tmp_path):
     run = _run_ci(tmp_path, make='echo "make $*"', apt_get="exit 100", id="echo 0")
     assert run.returncode == 0
-    assert run.stdout.startswith("make test\nskipped make test-app: ")
-    assert len(run.stdout.splitlines()) == 2
+    assert run.stdout.startswith(f"make test\n{BENCHMARK}skipped make test-app: ")
+    assert len(run.stdout.splitlines()) == 3
 
 
-@pytest.mark.parametrize("target", ["test", "test-app"])
+@pytest.mark.parametrize("target", ["test", "test-slow", "test-app"])
 def test_ci_fails_with_either_suite(tmp_path, target):
     run = _run_ci(tmp_path, make=f'[ "$1" != {target} ]', chromium="")
     assert run.returncode != 0

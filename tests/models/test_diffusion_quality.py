@@ -34,6 +34,7 @@ def dataset(database, tmp_path_factory):
     clear(encodings_folder())
 
 
+@pytest.mark.slow
 def test_a_pipeline_in_bfloat16_is_stepped_in_float32_from_what_the_run_encoded(dataset, pipeline_folder, monkeypatch):
     model = {"model": str(pipeline_folder("wan")), "precision": "bfloat16", "dimension": 128}
     motive_fo.compute_gradients(dataset, clip=CLIP, flow={"estimator": "dis"}, attribution=model)
