@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,23 +77,23 @@ def make_run(clips: int, queries: int, seed: int = 0) -> Any:
     dataset.add_sample_field("motive_id", fo.StringField)
     dataset.add_sample_field("caption", fo.StringField)
     dataset.add_sample_field("motive_group", fo.StringField)
-    samples = []
-    for n in range(clips + queries):
-        query = n >= clips
-        name = f"{'wanted' if query else 'clips'}/{n:06d}.mp4"
-        group = GROUPS[n % len(GROUPS)] if query else None
-        about = fo.VideoMetadata(frame_width=256, frame_height=256, frame_rate=16, total_frame_count=48, duration=3)
-        samples.append(
-            fo.Sample(
+
+    def samples() -> Iterator[Any]:  # none is kept: FiftyOne reloads every sample object alive at each write
+        for n in range(clips + queries):
+            query = n >= clips
+            name = f"{'wanted' if query else 'clips'}/{n:06d}.mp4"
+            yield fo.Sample(
                 f"/nowhere/{name}",
                 tags=["query" if query else "train"],
                 motive_id=name,
                 caption="a ball rolls over grass",
-                motive_group=group,
-                metadata=about,
+                motive_group=GROUPS[n % len(GROUPS)] if query else None,
+                metadata=fo.VideoMetadata(
+                    frame_width=256, frame_height=256, frame_rate=16, total_frame_count=48, duration=3
+                ),
             )
-        )
-    dataset.add_samples(samples, progress=False)
+
+    dataset.add_samples(samples(), progress=False, num_samples=clips + queries)
     chosen = records_of(dataset)
     train = [i for i in chosen.ids if i.startswith("clips/")]
     query = [i for i in chosen.ids if i.startswith("wanted/")]
