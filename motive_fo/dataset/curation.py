@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -90,7 +91,7 @@ def curate(
         made = select(candidates, config)
         if not made.ranking.ids:
             raise InputError(f"no clip of run {run!r} has a score: look at the fields {run}.status and {run}.code")
-        _write_places(dataset, run, made, _hoof_order(run_store, candidates, made), scored.sample_ids)
+        _write_places(dataset, run, made, _hoof_order(scored.hoof, candidates, made), scored.sample_ids)
         views = save_selection_views(dataset, record, made, config) | save_motion_views(dataset, record)
         report = CurateReport(
             clips=len(made.ranking.ids),
@@ -169,6 +170,7 @@ class ScoredClips:
         tags, captions: clip id -> its tags and its caption.
         sample_ids: clip id -> sample id, of every clip of the dataset.
         sketches: reads the sketches of a scoring.
+        hoof: reads the flow histograms of clips and queries, (len, bins).
     """
 
     run: str
@@ -180,6 +182,7 @@ class ScoredClips:
     captions: Mapping[str, str]
     sample_ids: Mapping[str, str]
     sketches: Mapping[str, Sketches]
+    hoof: Sketches
 
     @classmethod
     def read(cls, dataset: Any, record: RunRecord, store: RunStore) -> ScoredClips:
@@ -198,6 +201,7 @@ class ScoredClips:
             {clip.id: clip.caption for clip in samples.records},
             samples.sample_ids,
             {"motion": _sketches(store, MASKED), "whole": _sketches(store, UNMASKED)},
+            partial(motion.read, "hoof"),
         )
 
     def candidates(self, config: SelectionConfig) -> Candidates:
@@ -263,9 +267,8 @@ def _write_places(
     write_changes(dataset, run, columns)
 
 
-def _hoof_order(store: RunStore, candidates: Candidates, made: Selection) -> list[str]:
+def _hoof_order(hoof: Sketches, candidates: Candidates, made: Selection) -> list[str]:
     """The scored clips by mean percentile rank of their flow histograms' similarity with those of the queries."""
-    table = store.table("motion")
     ids = made.ranking.ids
-    alike_QN = similarity(table.read("hoof", candidates.queries), table.read("hoof", ids)).astype(np.float32)
+    alike_QN = similarity(hoof(candidates.queries), hoof(ids)).astype(np.float32)
     return rank_clips(alike_QN, ids, 1.0, candidates.avoid_Q).by_mean
