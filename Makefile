@@ -13,13 +13,15 @@ PYTEST_ARGS ?=
 WORKERS ?= 4
 
 BIN := $(VENV)/bin
+# pip-audit has dependencies of its own, which are not ours to have or to audit.
+AUDIT := $(VENV)/audit
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 # Named after the version, so that another TORCH_VERSION installs anew.
 STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
 TYPED := motive_fo cli plugin scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help install database demo app test test-slow test-app lint clean distclean
+.PHONY: help install database demo app test test-slow test-app coverage mutants lint audit clean distclean
 
 help: ## print these targets
 	@echo "Targets:"
@@ -46,12 +48,26 @@ test-app: install ## the tests that drive the App in Chromium, which has to be i
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) playwright
 	$(BIN)/pytest -m app $(PYTEST_ARGS)
 
+coverage: install ## which lines of motive_fo the tests run, child processes included (PYTEST_ARGS="tests/store")
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest --numprocesses=auto --maxprocesses=$(WORKERS) --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
+
+mutants: install ## whether the tests notice wrong lines (ARGS="motion/mask": of one module)
+	$(BIN)/python -m benchmarks.mutants $(ARGS)
+
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(TYPED)
 
+audit: install ## look up known holes of the installed packages, where the package index tells them
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && \
+	  $(AUDIT)/bin/python -m pip --quiet --disable-pip-version-check --no-input install pip-audit; }
+	$(BIN)/python scripts/audit.py $(AUDIT)/bin/pip-audit
+
 clean: ## remove build products and caches
-	rm -rf build dist motive_fo.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist motive_fo.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find benchmarks cli motive_fo plugin scripts tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove the environment with all that is installed in it

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+import re
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from motive_fo.errors import DatabaseError, InputError, MissingDependencyError, MotiveError
+from motive_fo.errors import (
+    DatabaseError,
+    InputError,
+    MissingDependencyError,
+    MotiveError,
+    is_out_of_memory,
+    not_enough_memory,
+)
 
 # Python's own list lacks these on machines without /etc/mime.types, and FiftyOne asks it what a video is.
 _VIDEO_TYPES = {
@@ -23,6 +31,7 @@ _VIDEO_TYPES = {
 }
 
 
+@lru_cache(maxsize=1)  # asked for every file of a folder
 def _register_video_types() -> None:
     for suffix, kind in _VIDEO_TYPES.items():
         if not (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith("video/"):
@@ -78,11 +87,14 @@ def make_durable(dataset: Any) -> None:
         datasets.update_one({"name": dataset.name}, {"$set": {"name": dataset.name}})
 
 
-def _database_error(error: Exception) -> DatabaseError:
+def _database_error(error: Exception) -> MotiveError:
     import os
 
+    if is_out_of_memory(RuntimeError(str(error))):  # whatever FiftyOne made of it
+        return not_enough_memory(error)
     uri = os.environ.get("FIFTYONE_DATABASE_URI")
-    text = " ".join(str(error).split())[:300]
+    # the URI may hold a password, and some errors quote it
+    text = re.sub(r"(\w+://)[^/\s]*@", r"\1***@", " ".join(str(error).split()))[:300]
     if uri:
         return DatabaseError(f"the database named by FIFTYONE_DATABASE_URI cannot be reached ({text}): is it running?")
     return DatabaseError(

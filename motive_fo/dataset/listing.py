@@ -76,7 +76,7 @@ def read_source(
     without = [path for path, caption in captions.items() if not caption.strip()]
     if without and missing_caption == "refuse":
         raise InputError(f"{len(without)} of {len(captions)} clips have no caption, the first: {without[0]}")
-    for path in sorted(captions) if source.is_dir() else captions:
+    for path in sorted(captions, key=lambda path: path.parts) if source.is_dir() else captions:
         if not captions[path].strip() and missing_caption == "skip":
             listing.skipped.append(_relative(path, root))
         else:
@@ -87,6 +87,7 @@ def read_source(
 def read_listing(path: Path, root: Path, allow_outside: bool) -> dict[Path, str]:
     """Rows of a listing: absolute path -> caption. Raises ``InputError`` naming file and line (or entry)."""
     captions: dict[Path, str] = {}
+    inside = _Inside(root)
     for line, row in _rows(path):
         where = f"{path}, {line}"
         name = next((row[key] for key in PATH_KEYS if row.get(key)), None)
@@ -98,11 +99,31 @@ def read_listing(path: Path, root: Path, allow_outside: bool) -> dict[Path, str]
         if "\0" in name:
             raise InputError(f"{where}: the path holds a null character")
         clip = Path(os.path.normpath(root / name))
-        if not allow_outside and not clip.resolve().is_relative_to(root.resolve()):
+        try:
+            leads_out = clip not in inside
+        except OSError as error:  # a name longer than the file system takes, links in a circle
+            raise InputError(f"{where}: {name[:80]!r} cannot be a file here ({error.strerror})") from None
+        if leads_out and not allow_outside:
             raise InputError(f"{where}: {name} leads out of {root}; allow it with --allow-outside if it is meant")
         if captions.setdefault(clip, caption) != caption:
             raise InputError(f"{where}: {name} is listed twice with different captions; keep one row for each clip")
     return captions
+
+
+class _Inside:
+    """Tells which files lie in a folder when all links are followed. Each folder is resolved once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._folders: dict[str, bool] = {}
+
+    def __contains__(self, clip: Path) -> bool:
+        if clip.is_symlink():
+            return clip.resolve().is_relative_to(self._root)
+        folder, _ = os.path.split(clip)
+        if folder not in self._folders:
+            self._folders[folder] = Path(folder).resolve().is_relative_to(self._root)
+        return self._folders[folder]
 
 
 def _folder(root: Path, allow_outside: bool) -> tuple[dict[Path, str], list[str]]:

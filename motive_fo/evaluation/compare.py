@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from motive_fo.clips.clip import Clip
+from motive_fo.clips.messages import Request
 from motive_fo.clips.probe import probe
 from motive_fo.clips.spec import ClipSpec
-from motive_fo.clips.worker import DecodePool, Request, decode_ahead
+from motive_fo.clips.worker import DecodePool, decode_ahead
 from motive_fo.config import FlowConfig, plain
 from motive_fo.errors import ClipError, InputError, MotiveError
 from motive_fo.evaluation.clips import ClipSet, EvaluatedClip, pair_up

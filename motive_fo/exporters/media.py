@@ -22,10 +22,10 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from motive_fo.clips.decode import Decoder
 from motive_fo.clips.digest import file_stamp
+from motive_fo.clips.messages import Request
 from motive_fo.clips.policy import Short, plan
 from motive_fo.clips.probe import probe
 from motive_fo.clips.spec import ClipSpec, FrameRule
-from motive_fo.clips.worker import Request
 from motive_fo.errors import ExportError
 from motive_fo.exporters.survival import Measured
 

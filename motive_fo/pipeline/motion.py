@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from motive_fo.clips.clip import Clip
 from motive_fo.clips.cuts import find_cuts
+from motive_fo.clips.messages import Request
 from motive_fo.clips.spec import ClipSpec
-from motive_fo.clips.worker import DecodePool, Request, decode_ahead
+from motive_fo.clips.worker import DecodePool, decode_ahead
 from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
 from motive_fo.errors import ClipError, MotiveError
 from motive_fo.flow.base import FlowEstimator
@@ -168,7 +169,7 @@ def motion_row(
 
 
 def _key(record: ClipRecord, version: Version) -> str:
-    return f"{version.content}@{record.start!r}"
+    return version.content if record.start else f"{version.content}@{record.start!r}"
 
 
 def _side(settings: MotionSettings) -> int:

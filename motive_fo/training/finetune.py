@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from motive_fo.attribution.loss import motion_weighted_loss
+from motive_fo.clips.messages import Request
 from motive_fo.clips.spec import ClipSpec
-from motive_fo.clips.worker import DecodePool, Request, decode_ahead
+from motive_fo.clips.worker import DecodePool, decode_ahead
 from motive_fo.config import plain
 from motive_fo.errors import ClipError, ConfigError, InputError, MissingDependencyError, MotiveError
 from motive_fo.exporters.folder import Staging, staged, write_text

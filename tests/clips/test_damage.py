@@ -9,8 +9,9 @@ import numpy as np
 
 from motive_fo.clips.clip import Clip
 from motive_fo.clips.decode import decode
+from motive_fo.clips.messages import Request
 from motive_fo.clips.spec import ClipSpec
-from motive_fo.clips.worker import DecodePool, Request, decode_ahead
+from motive_fo.clips.worker import DecodePool, decode_ahead
 from motive_fo.errors import ClipError
 from tests.clips.damage import Odd, corpus
 from tests.videos import SHARED_VIDEOS, read_numbers

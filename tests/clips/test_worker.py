@@ -14,9 +14,11 @@ import pytest
 
 from motive_fo.clips.clip import Clip
 from motive_fo.clips.decode import decode
+from motive_fo.clips.messages import Request
 from motive_fo.clips.spec import ClipSpec, FrameRule
-from motive_fo.clips.worker import DecodePool, Request, decode_ahead
+from motive_fo.clips.worker import DecodePool, decode_ahead
 from motive_fo.errors import ClipError, ConfigError, MissingDependencyError, MotiveError
+from tests.clips.decoders import HOSTILE
 from tests.videos import write_kind
 
 SPEC = ClipSpec(0, 16, 17, 64, 64)
@@ -238,7 +240,8 @@ _PARENT = """
 import sys, threading, time
 sys.path.insert(0, {root!r})
 from motive_fo.clips.spec import ClipSpec
-from motive_fo.clips.worker import DecodePool, Request
+from motive_fo.clips.messages import Request
+from motive_fo.clips.worker import DecodePool
 from motive_fo.errors import ClipError
 pool = DecodePool(function={function!r})
 try:
@@ -265,3 +268,15 @@ def test_children_die_with_their_parent(busy: bool, how: signal.Signals) -> None
         parent.send_signal(how)
         parent.wait(10)
     assert gone(child)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_decoder_that_a_file_took_over_gives_orders_to_nobody(tmp_path: Path, kind: str) -> None:
+    with DecodePool(function=BY_NAME, seconds=20) as pool:
+        failed = outcome(pool, ask(str(tmp_path / f"{kind}.mp4")))
+        assert isinstance(failed, ClipError)
+        assert failed.code == "decoder_died"
+        assert not (tmp_path / "run").exists()
+        after = outcome(pool, ask(str(tmp_path / "fine.mp4")))
+        assert isinstance(after, Clip)
+        assert after.decoder == "fine"

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {"help", "install", "demo", "app", "test", "test-slow", "test-app", "lint", "clean", "distclean"}
+TARGETS |= {"audit", "coverage", "mutants"}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -104,21 +105,21 @@ BENCHMARK = "make test-slow PYTEST_ARGS=tests/quality/test_attribution_benchmark
 def test_ci_runs_the_readmes_test_command_and_then_the_tests_of_the_app(tmp_path):
     assert "make test " in (ROOT / "README.md").read_text()
     run = _run_ci(tmp_path, make='echo "make $*"', chromium="")
-    assert (run.returncode, run.stdout) == (0, f"make test\n{BENCHMARK}make test-app\n")
+    assert (run.returncode, run.stdout) == (0, f"make test\n{BENCHMARK}make audit\nmake test-app\n")
 
 
 def test_ci_installs_chromium_where_it_can(tmp_path):
     chromium = tmp_path / "chromium"
     install = f'case "$*" in *install*) echo "#!/bin/sh" > {chromium}; /bin/chmod +x {chromium};; esac'
     run = _run_ci(tmp_path, make='echo "make $*"', apt_get=install, id="echo 0")
-    assert (run.returncode, run.stdout) == (0, f"make test\n{BENCHMARK}make test-app\n")
+    assert (run.returncode, run.stdout) == (0, f"make test\n{BENCHMARK}make audit\nmake test-app\n")
 
 
 def test_ci_says_why_it_leaves_the_tests_of_the_app_out(tmp_path):
     run = _run_ci(tmp_path, make='echo "make $*"', apt_get="exit 100", id="echo 0")
     assert run.returncode == 0
-    assert run.stdout.startswith(f"make test\n{BENCHMARK}skipped make test-app: ")
-    assert len(run.stdout.splitlines()) == 3
+    assert run.stdout.startswith(f"make test\n{BENCHMARK}make audit\nskipped make test-app: ")
+    assert len(run.stdout.splitlines()) == 4
 
 
 @pytest.mark.parametrize("target", ["test", "test-slow", "test-app"])
