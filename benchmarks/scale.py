@@ -51,11 +51,18 @@ def fill_store(path: Path, clips: int, dtype: str = "float32") -> None:
             table._array("status")[:] = np.full(count, Status.DONE, np.uint8)
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in (path / "train").rglob("*") if file.is_file() and "sketch" in file.parts)
+def sketch_files(path: Path) -> list[Path]:
+    """Where the training clips' sketches lie."""
+    folders = ("sketch", "sketch_exponent")
+    return sorted(file for name in folders for file in path.glob(f"train/*/{name}/**/*") if file.is_file())
 
 
-def _forget(path: Path) -> None:
+def warm(path: Path) -> None:
+    """Have the sketches in the system's file cache."""
+    _read(sketch_files(path))
+
+
+def forget(path: Path) -> None:
     """Take the store out of the system's file cache."""
     for file in path.rglob("*"):
         if file.is_file():
@@ -118,7 +125,7 @@ def held_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
-def _timed(work: Callable[[], None]) -> tuple[float, float]:
+def timed(work: Callable[[], None]) -> tuple[float, float]:
     """Seconds on the clock and of processors."""
     start = time.perf_counter(), time.process_time()
     work()
@@ -131,7 +138,7 @@ def scoring(clips: int, rounds: int, folder: Path) -> None:
     path = folder / "run.zarr"
     if not path.exists():
         fill_store(path, clips)
-    files, multiply = _files(path), _multiply(clips)
+    files, multiply = sketch_files(path), _multiply(clips)
     ids, queries = ([f"{role}/{n:07d}.mp4" for n in range(count)] for role, count in (("train", clips), ("query", 50)))
     times: dict[tuple[str, str], list[tuple[float, float]]] = {}
     peak = 0.0
@@ -140,11 +147,11 @@ def scoring(clips: int, rounds: int, folder: Path) -> None:
             parts: dict[str, Callable[[], None]] = {"read": lambda: _read(files), "multiply": multiply}
             for part, work in {**parts, "score": lambda: _score(path, ids, queries)}.items():
                 if state == "from disk":
-                    _forget(path)
+                    forget(path)
                 elif part == "read":
                     _read(files)  # so that all of it is there
                 with _Peak() as memory:
-                    times.setdefault((state, part), []).append(_timed(work))
+                    times.setdefault((state, part), []).append(timed(work))
                 peak = max(peak, memory.most - start_mib)
                 print(state, part, "{:.2f} s, {:.2f} s of processors".format(*times[state, part][-1]), flush=True)
     rows, goals = [], []

@@ -209,6 +209,10 @@ class AttributionConfig:
     )
     block: Annotated[int, Field(ge=1, description="gradient elements per Walsh-Hadamard block, a power of two")] = 4096
     seed: Annotated[int, Field(ge=0, description="seed of the projection")] = 0
+    sketch_dtype: Annotated[
+        Literal["float32", "float16"],
+        Field(description="numbers of stored sketches; float16: half the bytes, 11 significant bits"),
+    ] = "float32"
     device: Annotated[str, Field(description="auto, cpu, cuda or cuda:N")] = "auto"
     devices: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
@@ -565,7 +569,8 @@ def explain(error: ValidationError, prefix: str = "") -> str:
     """A validation error as one line: setting (with ``prefix``), what is wrong, what was given."""
     parts = []
     for item in error.errors():
-        name = prefix + ".".join(str(part) for part in item["loc"])
+        parts_of_name = (str(part) for part in item["loc"])
+        name = prefix + ".".join(part if part.isprintable() else repr(part) for part in parts_of_name)
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             parts.append(f"{name}: no such setting")
         elif item["type"] in ("missing", "missing_argument"):

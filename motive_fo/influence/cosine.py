@@ -88,22 +88,25 @@ class Scorer:
 
     def scores(self, train_BSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """float32 (Q, B) for B training clips; NaN where a sketch is missing in any sample."""
-        scores_QB = np.empty((self._query_SQK.shape[1], len(train_BSD)), np.float32)
-        rows = max(1, _TILE // (8 * self._query_SQK.shape[2]))
+        samples, queries, numbers = self._query_SQK.shape
+        scores_QB = np.empty((queries, len(train_BSD)), np.float32)
+        rows = max(1, min(len(train_BSD), _TILE // (8 * numbers)))
+        wide_TK, cosine_QT = np.empty((rows, numbers)), np.empty((queries, rows))  # once: fresh memory costs as much
         for first in range(0, len(train_BSD), rows):
             tile_TSD = train_BSD[first : first + rows]
             tile_TSK = tile_TSD if self._flat is None else self._flat(tile_TSD)[:, None]
-            total_QT = sum(_cosines(query_QK, tile_TSK[:, s]) for s, query_QK in enumerate(self._query_SQK))
-            scores_QB[:, first : first + rows] = total_QT / len(self._query_SQK)
+            wide, cosines = wide_TK[: len(tile_TSK)], cosine_QT[:, : len(tile_TSK)]
+            total_QT: npt.NDArray[np.float64] | None = None
+            for s, query_QK in enumerate(self._query_SQK):
+                np.copyto(wide, tile_TSK[:, s])
+                length_T = np.sqrt(np.vecdot(wide, wide))
+                length_T[~(length_T > 0)] = np.nan
+                np.matmul(query_QK, wide.T, out=cosines)  # the lengths are divided by last: T numbers, not T x K
+                cosines /= length_T
+                if samples > 1:
+                    total_QT = cosines.copy() if total_QT is None else total_QT + cosines
+            scores_QB[:, first : first + rows] = cosines if total_QT is None else total_QT / samples
         return scores_QB
-
-
-def _cosines(query_QK: npt.NDArray[np.float64], train_TK: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Cosines with queries of length 1: float64 (Q, T). The lengths are divided by last: T numbers, not T x K."""
-    wide_TK = train_TK.astype(np.float64)
-    length_T = np.sqrt(np.einsum("tk,tk->t", wide_TK, wide_TK))
-    length_T[~(length_T > 0)] = np.nan
-    return np.asarray(query_QK @ wide_TK.T / length_T)
 
 
 def mean_ranks(scores_SQN: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -12,10 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from motive_fo.attribution.gradients import UNMASKED, Sketch, streaming
+from motive_fo.attribution.gradients import streaming
 from motive_fo.attribution.parameters import NamedParameters, attributed_parameters, parameter_groups
 from motive_fo.attribution.projection import Projection
 from motive_fo.config import AttributionConfig
@@ -28,20 +25,22 @@ from motive_fo.pipeline.motion import MotionSettings, decoded, open_motion, rows
 from motive_fo.pipeline.preparing import UNMEASURED, KnownMask, Prepared, known_mask, prepare
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
 from motive_fo.pipeline.refusals import FailureLimit, outlier_sentence, outlying_gradients
+from motive_fo.pipeline.repeated import RepeatedSketches
 from motive_fo.pipeline.replicas import FramesAsTheyAre, ReplicaPool, Task
 from motive_fo.pipeline.report import ENCODING, StepReport
 from motive_fo.pipeline.sketching import Outcomes, attributed_outline, projection_of, settled_threads, take_sketches
 from motive_fo.progress import Progress, silent
 from motive_fo.store.identity import provenance
 from motive_fo.store.run_store import Role, RunStore
-from motive_fo.store.sketches import Sample, samples_of
-from motive_fo.store.table import Column, Row, Status, Table
+from motive_fo.store.sketches import Sample, SketchTables, samples_of
+from motive_fo.store.table import Column, Row, Status, Table, exponent_of
 
 _OF_ONE_SAMPLE = (  # codes that say nothing of other samples
     "nonfinite_gradient",
     "zero_gradient",
     "repeated_sketch",
     "worker_died",
+    "out_of_memory",
 )
 
 
@@ -95,12 +94,19 @@ class GradientSettings:
             "model": dict(self.model.identity()),
             "parameters": {"include": list(self.attribution.include), "exclude": list(self.attribution.exclude)},
             "projection": dict(self.projection.identity()),
+            # only where it is not the default: earlier stores do not say
+            **({"sketch_dtype": self.attribution.sketch_dtype} if self._half else {}),
         }
+
+    @property
+    def _half(self) -> bool:
+        return self.attribution.sketch_dtype == "float16"
 
     def columns(self) -> dict[str, Column]:
         dimension = int(self.projection.identity()["dimension"])
         return {
-            "sketch": Column("float32", (2, dimension)),
+            "sketch": Column(self.attribution.sketch_dtype, (2, dimension)),
+            **({exponent_of("sketch"): Column("int16", (2,))} if self._half else {}),
             "norm": Column("float64", (2,)),
             "loss": Column("float64", (2,)),
             "squares": Column("float64", (len(self.groups()), 2)),
@@ -114,44 +120,6 @@ def _encodings(settings: GradientSettings, crew: Crew | None, kept: Path | None,
         return
     with encodings(settings.model, settings.motion, kept, scratch) as source:
         yield source
-
-
-class RepeatedSketches:
-    """Notices a sketch that another clip of the table has already: the same video twice, or a model that sees no
-    difference.
-
-    The gradient's norm is the key: equal sketches have equal norms, and reading all norms is cheap.
-    """
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self._by_norm: dict[float, list[str]] = {}
-        self._seen: dict[str, tuple[npt.NDArray[np.float32], str]] = {}
-        ids = [clip_id for clip_id in table.ids if table.status(clip_id) in (Status.DONE, Status.STATIC)]
-        for clip_id, norm in zip(ids, table.read("norm", ids), strict=True):
-            self._by_norm.setdefault(float(norm[UNMASKED]), []).append(clip_id)
-
-    def check(self, clip_id: str, sketch: Sketch, version: Version) -> None:
-        """Raise ``ClipError`` where another clip has the same sketch; remember it otherwise."""
-        norm = float(sketch.norm_2[UNMASKED])
-        same_norm = self._by_norm.setdefault(norm, [])
-        for other in same_norm:
-            if other == clip_id:
-                continue
-            known, content = self._known(other)
-            if np.array_equal(known, sketch.sketch_2D[UNMASKED]):
-                if content == version.content:
-                    raise ClipError("gradient", "duplicate_clip", f"the same video and caption as {other}")
-                raise ClipError("gradient", "repeated_sketch", f"the sketch equals that of {other}, another clip")
-        if clip_id not in same_norm:
-            same_norm.append(clip_id)
-        self._seen[clip_id] = (sketch.sketch_2D[UNMASKED], version.content)
-
-    def _known(self, clip_id: str) -> tuple[npt.NDArray[np.float32], str]:
-        if clip_id not in self._seen:
-            sketch = self._table.read("sketch", [clip_id])[0][UNMASKED]
-            self._seen[clip_id] = (sketch, str(self._table.read("content", [clip_id])[0]))
-        return self._seen[clip_id]
 
 
 def compute_sketch_table(
@@ -195,17 +163,13 @@ def compute_sketch_table(
         store.keep_parameters(settings.sizes())
         for each in (motion_table, *sketches.tables.values()):
             each.register(record.id for record in records)
-        missing: dict[str, list[Sample]] = {}
-        for sample, table in sketches.tables.items():
-            for record in outdated(table, records, with_caption=True, retry_failed=retry_failed):
-                missing.setdefault(record.id, []).append(sample)
+        missing = _missing(sketches, records, retry_failed)
         asked = [record for record in records if record.id in missing]
         report.computed = len(asked)
         known = {} if retry_failed else _known_failures(sketches.tables, asked, missing)
-        for record in asked:
-            if record.id in known:
-                for sample in missing[record.id]:
-                    sketches.tables[sample].put(known[record.id])
+        for clip_id, row in known.items():
+            for sample in missing[clip_id]:
+                sketches.tables[sample].put(row)
         todo = [record for record in asked if record.id not in known]
         limit = FailureLimit.of(max_failed, [r.id for r in records], [r.id for r in todo], sketches.tables.values())
         limit.check(report.step)
@@ -237,12 +201,26 @@ def compute_sketch_table(
             finally:
                 motion_table.flush()
                 sketches.flush()
-        codes = sketches.read("code", [record.id for record in records])
-        report.count((sketches.status(r.id), str(code)) for r, code in zip(records, codes, strict=True))
-        ids = [r.id for r in records if sketches.status(r.id) in (Status.DONE, Status.STATIC)]
-        if outliers := outlying_gradients(ids, sketches.read("norm", ids)):
-            report.notes.append(outlier_sentence(outliers, len(ids)))
+        _sum_up(sketches, records, report)
     return report
+
+
+def _missing(sketches: SketchTables, records: Sequence[ClipRecord], retry_failed: bool) -> dict[str, list[Sample]]:
+    """Clip id -> the samples that it has no sketch of, or one of another version of the clip."""
+    missing: dict[str, list[Sample]] = {}
+    for sample, table in sketches.tables.items():
+        for record in outdated(table, records, with_caption=True, retry_failed=retry_failed):
+            missing.setdefault(record.id, []).append(sample)
+    return missing
+
+
+def _sum_up(sketches: SketchTables, records: Sequence[ClipRecord], report: StepReport) -> None:
+    """What became of the clips, and which gradients are unlike the others, into the report."""
+    codes = sketches.read("code", [record.id for record in records])
+    report.count((sketches.status(r.id), str(code)) for r, code in zip(records, codes, strict=True))
+    ids = [r.id for r in records if sketches.status(r.id) in (Status.DONE, Status.STATIC)]
+    if outliers := outlying_gradients(ids, sketches.read("norm", ids)):
+        report.notes.append(outlier_sentence(outliers, len(ids)))
 
 
 def _known_failures(

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from motive_fo.errors import FailureLimitError
 from motive_fo.influence.selection import scored_clips
+from motive_fo.store.scores import ALIKE
 from motive_fo.store.table import Row, Status, Table
 
 #: failures below this number never stop a step. ``Choice:`` so few can be looked at, a share of few says little.
@@ -30,8 +31,6 @@ OUTLYING: Final = 5.0
 LEAST_SPREAD: Final = 0.05
 #: clips below which a median of deviations says little.
 FEWEST_CLIPS: Final = 8
-#: scores of a query that spread less than this are rounding to float32.
-ALIKE: Final = 1e-6
 
 _NORMAL: Final = 1.4826  # median absolute deviation to standard deviation
 
@@ -133,6 +132,8 @@ class ScoreSpread:
 
     def add(self, scores_QB: npt.NDArray[np.floating]) -> None:
         """The scores of B more clips; those without a score for every query are not counted."""
+        if self._clips > 1 and not self.alike_Q.any():
+            return  # more clips only spread further
         known_QK = scores_QB[:, scored_clips(scores_QB)]
         self._clips += known_QK.shape[1]
         self._low = np.minimum(self._low, known_QK.min(1, initial=np.inf))

@@ -8,6 +8,8 @@ scores.
       train/  query/     for each timestep and noise one table, one row per clip: sketches, gradient norms, losses
       parameters/        names and sizes of the attributed parameters
       influence/         the last scoring: cosines (Q, N) of queries and training clips, with their ids
+      NAME-<hex>/        one of these two while it is written, or what a kill left of it; see ``place``
+      NAME-replaced/     the one before, for the moment in which the new one takes its place
     <run>.zarr.lock      held while somebody writes
 
 One process writes at a time; the second is refused. Reading needs no lock.
@@ -16,10 +18,6 @@ One process writes at a time; the second is refused. Reading needs no lock.
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
-import shutil
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,21 +32,19 @@ from zarr.errors import GroupNotFoundError
 
 from motive_fo.errors import StoreError, StoreMismatchError
 from motive_fo.store.identity import FORMAT_VERSION, Identity
+from motive_fo.store.place import Folder, place_of
 from motive_fo.store.scores import ScoreRows, ScoreWriter, open_scores
 from motive_fo.store.sketches import Sample, SketchTables
 from motive_fo.store.table import Column, Table
 
 Role = Literal["train", "query"]
 
-#: a process that was killed just now holds the lock until the last of its children has gone too.
-_LETTING_GO_SECONDS = 1.0
-
 
 class RunStore:
     """Opens the store of a run; a context manager when opened for writing.
 
     Args:
-        path: the folder ``<run>.zarr``.
+        path: the folder ``<run>.zarr``, or a URL that fsspec knows. See ``place``.
         write: create it where it is missing and hold the writer's lock.
 
     Raises:
@@ -57,33 +53,43 @@ class RunStore:
     """
 
     def __init__(self, path: str | Path, *, write: bool = False) -> None:
-        self.path = Path(path)
-        self._lock: int | None = None
-        if not write and not self.path.is_dir():
-            raise StoreError(f"there is no store at {self.path}: compute motion or gradients first")
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "zarr.json").is_file():
-            raise StoreError(f"{self.path} is not a store of motive: it holds other files")
+        self.place = place_of(path)
+        if not write and not self.place.is_there():
+            raise StoreError(f"there is no store at {self.place}: compute motion or gradients first")
+        if self.place.holds_other_files():
+            raise StoreError(f"{self.place} is not a store of motive: it holds other files")
         if write:
-            self._acquire()
+            self.place.acquire()
         try:
-            self._root = zarr.open_group(self.path, mode="a" if write else "r")
+            self._root = self.place.open(write=write)
         except (GroupNotFoundError, OSError, ValueError) as error:
             self.close()
             if getattr(error, "errno", None) == errno.ENOSPC:
-                raise StoreError(f"cannot write to {self.path}: no space left on the disk; make room first") from error
-            raise StoreError(f"{self.path} is not a store of motive: {error}") from error
+                raise StoreError(f"cannot write to {self.place}: no space left on the disk; make room first") from error
+            raise StoreError(f"{self.place} is not a store of motive: {error}") from error
         attributes = self._root.attrs.asdict()
         if not attributes and write:
             self._root.attrs.update({"format": "motive-fo", "version": FORMAT_VERSION})
         elif attributes.get("format") != "motive-fo":
             self.close()
-            raise StoreError(f"{self.path} is a Zarr group, but not a store of motive")
+            raise StoreError(f"{self.place} is a Zarr group, but not a store of motive")
         elif attributes.get("version") != FORMAT_VERSION:
             self.close()
             raise StoreMismatchError(
-                f"{self.path} has format version {attributes.get('version')}, this motive writes {FORMAT_VERSION}: "
+                f"{self.place} has format version {attributes.get('version')}, this motive writes {FORMAT_VERSION}: "
                 "open it with the version that wrote it, or delete the run and compute it again"
             )
+        if write:
+            self.place.settle(self._root)
+
+    @property
+    def path(self) -> Path:
+        """Its folder. Raises ``StoreError`` for a store at a URL."""
+        if not isinstance(self.place, Folder):
+            raise StoreError(
+                f"{self.place} is no folder: motion and gradients are computed into one; copy the finished store there"
+            )
+        return self.place.path
 
     def table(self, name: str, columns: Mapping[str, Column] | None = None, identity: Identity | None = None) -> Table:
         """A table; with ``columns`` for writing (under ``identity``), without for reading."""
@@ -120,8 +126,10 @@ class RunStore:
     def has_table(self, name: str) -> bool:
         """Whether the table, the sketches of the role or the influence can be read: not where a kill came while their
         arrays were made, of which ``status`` is the last."""
-        if name not in self._root or name not in ("motion", "train", "query"):
-            return name in self._root
+        if name not in ("motion", "train", "query"):
+            return self._found(name) is not None
+        if name not in self._root:
+            return False
         if name == "motion":
             return f"{name}/status" in self._root
         samples = SketchTables.in_use(self._root, name)
@@ -151,28 +159,22 @@ class RunStore:
         Args:
             kinds: names of the kinds of scores, each (Q, N).
         """
-        for leftover in self.path.glob("influence-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        part = f"influence-{uuid.uuid4().hex}"
-        group = self._root.create_group(part, attributes={"settings": dict(settings), "id": part})
-        try:
-            writer = ScoreWriter(group, kinds, train, query)
+        with (
+            self._replacing("influence", {"settings": dict(settings)}) as group,
+            ScoreWriter(group, kinds, train, query) as writer,
+        ):
             yield writer
-            writer.require_complete()
-            shutil.rmtree(self.path / "influence", ignore_errors=True)
-            (self.path / part).rename(self.path / "influence")
-        finally:
-            shutil.rmtree(self.path / part, ignore_errors=True)
 
     def scores(self, kind: str, *, axes: ScoreRows | None = None) -> ScoreRows:
         """One kind of the last scoring, ``motion`` or ``whole``, a query at a time.
 
         Args:
-            axes: another kind of the same scoring, whose ids need not be read again.
+            axes: the queries and clips of this scoring where they are known: ids need not be read again.
         """
-        if "influence" not in self._root:
+        found = self._found("influence")
+        if found is None:
             raise StoreError("the run has no influence yet: score it first (motive influence)")
-        return open_scores(self._root, "influence", kind, axes)
+        return open_scores(self._root, found, kind, axes)
 
     def read_scores(self, name: str) -> tuple[npt.NDArray[np.float32], list[str], list[str]]:
         """Cosines of the last scoring, all in memory: (Q, N), query ids, training ids."""
@@ -181,54 +183,48 @@ class RunStore:
 
     def keep_parameters(self, sizes: Mapping[str, int]) -> None:
         """Keep the names and sizes of the attributed parameters, once for all sketches of the run."""
-        if "parameters" in self._root and self.read_parameters() == dict(sizes):
+        if self._found("parameters") and self.read_parameters() == dict(sizes):
             return
-        part = f"parameters-{uuid.uuid4().hex}"
-        group = self._root.create_group(part)
-        names = group.create_array("name", shape=(len(sizes),), dtype=str, chunks=(max(1, len(sizes)),))
-        names[:] = np.asarray(list(sizes), dtype=np.dtypes.StringDType())
-        group.create_array("size", data=np.asarray(list(sizes.values()), np.int64))
-        shutil.rmtree(self.path / "parameters", ignore_errors=True)
-        (self.path / part).rename(self.path / "parameters")
-        for leftover in self.path.glob("parameters-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        with self._replacing("parameters", {}) as group:
+            names = group.create_array("name", shape=(len(sizes),), dtype=str, chunks=(max(1, len(sizes)),))
+            names[:] = np.asarray(list(sizes), dtype=np.dtypes.StringDType())
+            group.create_array("size", data=np.asarray(list(sizes.values()), np.int64))
 
     def read_parameters(self) -> dict[str, int]:
         """Elements of each attributed parameter by its name, in the order of names."""
-        if "parameters" not in self._root:
+        found = self._found("parameters")
+        if found is None:
             raise StoreError("the run has no gradients yet: run the gradient step first (motive gradients)")
-        group = cast(zarr.Group, self._root["parameters"])
+        group = cast(zarr.Group, self._root[found])
         names, sizes = (np.asarray(cast("zarr.Array[Any]", group[key])[:]) for key in ("name", "size"))
         return {str(name): int(size) for name, size in zip(names, sizes, strict=True)}
 
-    # -- one writer ---------------------------------------------------------------------------------------------------
-
-    def _acquire(self) -> None:
-        lock = self.path.with_name(self.path.name + ".lock")
+    @contextmanager
+    def _replacing(self, name: str, attributes: Mapping[str, Any]) -> Iterator[zarr.Group]:
+        """An empty group that takes the place of the part ``name`` when it is filled. Until then, and if filling it
+        breaks off, the one before is found."""
+        part = f"{name}-{uuid.uuid4().hex}"
+        group = self._root.create_group(part, attributes={**attributes, "id": part})
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to {self.path.parent}: {error.strerror}; choose another folder with --store"
-            ) from None
-        deadline = time.monotonic() + _LETTING_GO_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    break
-            time.sleep(0.05)
-        self.close()
-        raise StoreError(f"another process is writing to {self.path}: wait for it, or choose another run name")
+            yield group
+            self.place.replace(self._root, name, part)
+        finally:
+            self.place.settle(self._root)
+
+    def sizes(self) -> dict[str, int]:
+        """Part of the store -> bytes."""
+        return self.place.sizes(self._root)
+
+    def leftovers(self) -> list[str]:
+        """Groups that a step that was killed left half-written; the next writer removes them."""
+        return self.place.leftovers(self._root)
+
+    def _found(self, name: str) -> str | None:
+        return self.place.current(self._root, name)
 
     def close(self) -> None:
         """Give the lock back. Tables are flushed by the step that wrote them."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self.place.release()
 
     def __enter__(self) -> Self:
         return self
@@ -241,13 +237,13 @@ class RunStore:
 
 def delete_store(path: str | Path) -> None:
     """Remove a run's store and lock file. Refused while somebody writes to it, and for a folder that is no store."""
-    path = Path(path)
-    if not path.exists():
-        path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    place = place_of(path)
+    if not place.is_there():
+        if isinstance(place, Folder):
+            place.path.with_name(place.path.name + ".lock").unlink(missing_ok=True)
         return
     try:
-        with RunStore(path, write=True):
-            shutil.rmtree(path)
+        with RunStore(path, write=True) as store:
+            store.place.delete()
     except StoreMismatchError:  # of another format version: ours all the same
-        shutil.rmtree(path)
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+        place.delete()

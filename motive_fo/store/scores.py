@@ -9,8 +9,10 @@ Shapes: Q queries, N training clips, B clips of a block.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from types import TracebackType
+from typing import Any, Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,12 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from motive_fo.errors import StoreError
+from motive_fo.store.chunks import read_line, read_texts
 
 #: a block of columns that waits for its chunk to be full takes about this much for each kind of score.
 _BUFFER_BYTES: Final = 48 << 20
+#: scores of a query that spread less than this are rounding to float32.
+ALIKE: Final = 1e-6
 _CHUNK_CLIPS: Final = (1 << 14, 1 << 20)
 
 
@@ -50,7 +55,9 @@ class ScoreRows:
         if not 0 <= query < len(self):
             raise IndexError(query)
         self._require_current()
-        return np.asarray(self._values[query])
+        return (
+            read_line(self._values, query) if isinstance(self._values, zarr.Array) else np.asarray(self._values[query])
+        )
 
     def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
         return (self[query] for query in range(len(self)))
@@ -71,6 +78,8 @@ class ScoreRows:
 
 class ScoreWriter:
     """Fills a group with a scoring. Opened through ``RunStore.begin_scores``.
+
+    A thread writes what is complete while more is put.
 
     Args:
         group: an empty group.
@@ -93,11 +102,12 @@ class ScoreWriter:
             )
             for name in kinds
         }
-        self._held = {name: np.empty((queries, self._columns), np.float32) for name in kinds}
+        self._held, self._other = (
+            {name: np.empty((queries, self._columns), np.float32) for name in kinds} for _ in range(2)
+        )
         self._done = 0
-        for name, ids in (("train_id", train), ("query_id", query)):
-            texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
-            texts[:] = np.asarray(ids, dtype=np.dtypes.StringDType())
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] = self._thread.submit(_write_ids, group, {"train_id": train, "query_id": query})
 
     def put(self, scores: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """The next B clips, in order: kind -> (Q, B)."""
@@ -111,28 +121,51 @@ class ScoreWriter:
             taken += part
             self._done += part
             if self._done % self._columns == 0 or self._done == self._clips:
-                first = (self._done - 1) // self._columns * self._columns
-                for name, array in self._arrays.items():
-                    array[:, first : self._done] = self._held[name][:, : self._done - first]
+                self._hand_over()
 
-    def require_complete(self) -> None:
-        """Raise ``ValueError`` unless every clip was put."""
-        if self._done != self._clips:
-            raise ValueError(f"{self._done} of {self._clips} clips have scores")
+    def _hand_over(self) -> None:
+        """Have the columns that are held written; meanwhile the next are gathered in the other half."""
+        self._writing.result()
+        columns = slice((self._done - 1) // self._columns * self._columns, self._done)
+        self._writing = self._thread.submit(self._write, self._held, columns)
+        self._held, self._other = self._other, self._held
+
+    def _write(self, held: Mapping[str, npt.NDArray[np.float32]], columns: slice) -> None:
+        for name, array in self._arrays.items():
+            array[:, columns] = held[name][:, : columns.stop - columns.start]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for what is being written. Raises what writing raised, and ``ValueError`` unless every clip was put."""
+        self._thread.shutdown()
+        if kind is None:
+            self._writing.result()
+            if self._done != self._clips:
+                raise ValueError(f"{self._done} of {self._clips} clips have scores")
+
+
+def _write_ids(group: zarr.Group, axes: Mapping[str, Sequence[str]]) -> None:
+    for name, ids in axes.items():
+        texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
+        texts[:] = np.asarray(ids, dtype=np.dtypes.StringDType())
 
 
 def open_scores(parent: zarr.Group, name: str, kind: str, axes: ScoreRows | None = None) -> ScoreRows:
     """One kind of a finished scoring, the group ``name``. Raises ``StoreError`` where there is no such kind."""
 
     def stamp() -> Any:
-        return cast(zarr.Group, parent[name]).attrs.asdict().get("id")
+        return cast(zarr.Group, parent[name]).attrs.asdict().get("id") if name in parent else None
 
     group, opened = cast(zarr.Group, parent[name]), stamp()
     if kind not in group:
         raise StoreError(f"the run has no scores called {kind!r}: score it again (motive influence)")
 
     def ids(key: str) -> list[str]:
-        return cast(list[str], np.asarray(cast("zarr.Array[Any]", group[key])[:]).tolist())
+        return read_texts(cast("zarr.Array[Any]", group[key]))
 
     query, train = (axes.query_ids, axes.train_ids) if axes else (ids("query_id"), ids("train_id"))
     return ScoreRows(query, train, group[kind], lambda: stamp() == opened)

@@ -113,7 +113,13 @@ class SketchTables:
     def in_use(parent: zarr.Group, role: str) -> list[Sample]:
         """The samples of the role's last gradient step; they may have no tables yet."""
         known = cast(zarr.Group, parent[role]).attrs.asdict()
-        return [Sample(float(t), int(n)) for t, n in cast(list[Any], known.get("samples", []))]
+        try:
+            return [Sample(float(t), int(n)) for t, n in cast(list[Any], known.get("samples", []))]
+        except (TypeError, ValueError, OverflowError):
+            raise StoreError(
+                f"the attribute 'samples' of the store's {role} clips is damaged: run the gradient step again, which "
+                "writes it"
+            ) from None
 
     @property
     def stored(self) -> list[Sample]:
@@ -162,9 +168,18 @@ class SketchTables:
         """
         parts = [table.read(column, ids) for table in self.tables.values()]
         if parts[0].dtype != object:
-            return parts[0][:, None] if len(parts) == 1 else np.stack(parts, axis=1)
+            return _by_clip(parts)
         deciding = [self._deciding(clip_id) for clip_id in ids]
         return np.asarray([parts[s][n] for n, s in enumerate(deciding)], dtype=object)
+
+    def places(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Rows of the clips in each table, to read them block by block: (S, N), -1 where there is none."""
+        return np.stack([table.places(ids) for table in self.tables.values()])
+
+    def read_places(self, column: str, places_SN: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """One column of numbers for rows by ``places``: (N, S, ...)."""
+        pairs = zip(self.tables.values(), places_SN, strict=True)
+        return _by_clip([table.read_places(column, places_N) for table, places_N in pairs])
 
     def _deciding(self, clip_id: str) -> int:
         status = self.status(clip_id)
@@ -174,6 +189,11 @@ class SketchTables:
         """Write what waits in memory."""
         for table in self.tables.values():
             table.flush()
+
+
+def _by_clip(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """S arrays (N, ...) as one (N, S, ...), which of a single one is no copy."""
+    return parts[0][:, None] if len(parts) == 1 else np.stack(parts, axis=1)
 
 
 def _stored(group: zarr.Group) -> list[Sample]:

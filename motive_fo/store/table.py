@@ -8,7 +8,7 @@ On disk, a group with one array per column, the row on the first axis:
 ``code`` ``stage`` ``message``   why a row failed or is static; empty otherwise
 ``size`` ``mtime_ns`` ``content``  which version of the file the row was computed from
 ``decoder`` what decoded it
-others      the numbers, as the table's columns say
+others      the numbers, as the table's columns say; vectors of float16 have their exponents beside them (``half``)
 =========== ============================================================================================
 
 and the attributes ``identity`` (must match) and ``provenance`` (a list, newest last).
@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Final, cast
 
 import numpy as np
@@ -34,11 +35,14 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from motive_fo.errors import StoreError
+from motive_fo.store.chunks import read_rows, read_texts
+from motive_fo.store.half import pack, unpack
 from motive_fo.store.identity import Identity, require_equal
 
 CHUNK_ROWS: Final = 1024
 CHUNK_BYTES: Final = 1 << 22  # a row that is added rewrites its chunk: wide rows lie in fewer to a chunk
 FLUSH_SECONDS: Final = 3.0
+_RUN: Final = 256  # so many ids are looked for as one run of rows first
 
 
 class Status(IntEnum):
@@ -101,6 +105,7 @@ class Table:
         """
         self.name = name
         self._pending: dict[int, Row] = {}
+        self._arrays: dict[str, zarr.Array[Any]] = {}  # opening one takes as long as reading a block of it
         self._last_flush = time.monotonic()
         if columns is None:
             self._group = cast(zarr.Group, parent[name])
@@ -116,12 +121,15 @@ class Table:
             self._columns = {**columns, **_COMMON}
             for key, column in {"id": Column("str"), **self._columns, "status": Column("uint8")}.items():
                 self._require_array(key, column)
-        known: list[str] = np.asarray(self._array("id")[:]).tolist()
+        known = read_texts(self._array("id"))
         self.ids: list[str] = known[: known.index("")] if "" in known else known
         if columns is not None:
             self._resize(len(self.ids))
-        self._place = {clip_id: row for row, clip_id in enumerate(self.ids)}
-        self._status: npt.NDArray[np.uint8] = np.asarray(self._array("status")[: len(self.ids)])
+        self._status: npt.NDArray[np.uint8] = read_rows(self._array("status"), 0, len(self.ids))
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {clip_id: row for row, clip_id in enumerate(self.ids)}  # a quarter of a second a million: if need be
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -181,19 +189,37 @@ class Table:
 
     def states(self, ids: Sequence[str]) -> npt.NDArray[np.uint8]:
         """``status`` of many clips at once."""
-        places = np.asarray([self._place.get(clip_id, -1) for clip_id in ids], np.int64)
+        places = self.places(ids)
         known = places >= 0
         states = np.zeros(len(ids), np.uint8)
         states[known] = self._status[places[known]]
         return states
 
+    def places(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The row of each clip, -1 for one that has none."""
+        if len(ids) >= _RUN:  # large reads are of runs of rows, most of all clips: comparing is faster than looking up
+            first = 0 if self.ids[:1] == [ids[0]] else self._place.get(ids[0], 0)
+            if self.ids[first : first + len(ids)] == list(ids):
+                return np.arange(first, first + len(ids))
+        return np.asarray([self._place.get(clip_id, -1) for clip_id in ids], np.int64)
+
     def put(self, row: Row) -> None:
         """Take a finished row. It is on disk after the next ``flush``, which comes by itself every few seconds."""
         self.register([row.id])
-        self._pending[self._place[row.id]] = row
+        self._pending[self._place[row.id]] = self._packed(row)
         self._status[self._place[row.id]] = row.status
         if len(self._pending) >= CHUNK_ROWS or time.monotonic() - self._last_flush > FLUSH_SECONDS:
             self.flush()
+
+    def _packed(self, row: Row) -> Row:
+        values = dict(row.values)
+        for key in self._halves & values.keys():
+            values[key], values[exponent_of(key)] = pack(np.asarray(values[key]))
+        return replace(row, values=values) if self._halves else row
+
+    def rounded(self, column: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values of a column as they would be read back."""
+        return unpack(*pack(values)) if column in self._halves else values
 
     def flush(self) -> None:
         """Write what waits in memory; status last."""
@@ -218,34 +244,74 @@ class Table:
         places = np.asarray([self._place[clip_id] for clip_id in ids], np.int64)
         order = np.argsort(places, kind="stable")
         places, ids = places[order], [ids[n] for n in order.tolist()]
+        there = other._known_places(ids)
+        other.flush()
         for key, column in self._columns.items():
-            values = other.read(key, ids)
+            values = other._stored(key, there)
             text = np.dtypes.StringDType()
             self._array(key).oindex[places] = values.astype(text) if column.dtype == "str" else values
         states = other.states(ids)
         self._array("status").oindex[places] = states
         self._status[places] = states
 
+    def discard(self, ids: Sequence[str], unreadable: Sequence[tuple[str, slice]] = ()) -> None:
+        """Mark rows as not computed; the next ``put`` writes all of their columns.
+
+        Args:
+            unreadable: columns and rows of damaged chunks (see ``chunks``), which are emptied: a part of a chunk cannot
+                be written where the rest cannot be read.
+        """
+        self.flush()
+        places = np.asarray(sorted(self._place[clip_id] for clip_id in ids), np.int64)
+        if len(places):
+            self._array("status").oindex[places] = np.zeros(len(places), np.uint8)
+            self._status[places] = Status.PENDING
+        for column, rows in unreadable:
+            empty = np.full((rows.stop - rows.start, *self._columns[column].shape), _empty(self._columns[column]))
+            text = self._columns[column].dtype == "str"
+            self._array(column)[rows] = empty.astype(np.dtypes.StringDType()) if text else empty
+
+    def chunks(self, column: str, first: int, last: int) -> Iterator[slice]:
+        """The rows of each chunk of a column that holds some of the rows from ``first`` to before ``last``."""
+        size = self._array(column).chunks[0]
+        for start in range(first // size * size, last, size):
+            yield slice(start, min(start + size, len(self)))
+
     def read(self, column: str, ids: Sequence[str]) -> npt.NDArray[Any]:
         """One column for the given ids, in their order; all must have a row. Text comes as ``object``."""
+        return self.read_places(column, self._known_places(ids))
+
+    def _known_places(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        places = self.places(ids)
+        if len(ids) and int(places.min()) < 0:
+            raise StoreError(f"the table '{self.name}' has no row for {ids[int(places.argmin())]!r}")
+        return places
+
+    def read_places(self, column: str, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """One column for rows by ``places``. For many blocks of the same clips: ids are looked up once."""
         self.flush()
-        try:
-            places = np.asarray([self._place[clip_id] for clip_id in ids], np.int64)
-        except KeyError as unknown:
-            raise StoreError(f"the table '{self.name}' has no row for {unknown.args[0]!r}") from None
+        values = self._stored(column, places)
+        return unpack(values, self._stored(exponent_of(column), places)) if column in self._halves else values
+
+    def _stored(self, column: str, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         array = self._array(column)
-        if not len(ids):
+        if not len(places):
             return np.empty((0, *array.shape[1:]), object if array.dtype.kind == "T" else array.dtype)
         low, high = int(places.min()), int(places.max()) + 1
         if high - low == len(places) and (np.diff(places) == 1).all():  # a run of rows needs no copy
-            values = np.asarray(array[low:high])
+            values = read_rows(array, low, high)
         elif high - low <= 4 * len(places):  # dense enough: one contiguous read is faster than picking
-            values = np.asarray(array[low:high])[places - low]
+            values = read_rows(array, low, high)[places - low]
         else:
             order = np.argsort(places, kind="stable")
             values = np.empty((len(places), *array.shape[1:]), array.dtype)
             values[order] = np.asarray(array.oindex[places[order]])
         return np.asarray(values.astype(object) if values.dtype.kind == "T" else values)
+
+    @property
+    def _halves(self) -> set[str]:
+        """Columns of float16 with exponents."""
+        return {key for key in self._columns if exponent_of(key) in self._columns}
 
     def __contains__(self, clip_id: str) -> bool:
         return clip_id in self._place
@@ -272,7 +338,9 @@ class Table:
 
     def _array(self, key: str) -> zarr.Array[Any]:
         try:
-            return cast("zarr.Array[Any]", self._group[key])
+            if key not in self._arrays:
+                self._arrays[key] = cast("zarr.Array[Any]", self._group[key])
+            return self._arrays[key]
         except KeyError:
             raise StoreError(
                 f"the table '{self.name}' has no column {key!r}: the store is damaged or of another version"
@@ -304,6 +372,11 @@ class Table:
             array = self._array(key)
             if array.shape[0] != rows:
                 array.resize((rows, *array.shape[1:]))
+
+
+def exponent_of(column: str) -> str:
+    """Name of the column that holds the exponents of a column of float16."""
+    return f"{column}_exponent"
 
 
 def _empty(column: Column) -> Any:

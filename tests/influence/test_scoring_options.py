@@ -59,7 +59,7 @@ def _expected(store, config, side):
 )
 @pytest.mark.parametrize("side", ["both", "query"])
 def test_a_run_is_scored_in_blocks_as_all_at_once(store, monkeypatch, combine, center, kernel, side):
-    monkeypatch.setattr("motive_fo.pipeline.scoring._BLOCK_SKETCHES", 14)  # seven clips at once
+    monkeypatch.setattr("motive_fo.pipeline.scorable._BLOCK_SKETCHES", 14)  # seven clips at once
     config = InfluenceConfig(combine=combine, center=center, kernel=kernel, mask_side=side, damping=0.3)
     scores = score(TRAIN, QUERIES, store, config)[0]
     np.testing.assert_allclose(scores.motion_QN, _expected(store, config, side), atol=1e-6)

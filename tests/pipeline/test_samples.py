@@ -150,7 +150,7 @@ def _brute_force(query, train, combine):
 def test_scores_are_those_of_a_plain_loop(whole, tmp_path, records, combine, mask_side, monkeypatch):
     path = tmp_path / "r.zarr"
     shutil.copytree(whole, path)
-    monkeypatch.setattr("motive_fo.pipeline.scoring._BLOCK_SKETCHES", 12)  # three clips at once
+    monkeypatch.setattr("motive_fo.pipeline.scorable._BLOCK_SKETCHES", 12)  # three clips at once
     ids = {role: [r.id for r in chosen] for role, chosen in records.items()}
     query_side, train_side = SIDES[mask_side]
     with RunStore(path, write=True) as store:

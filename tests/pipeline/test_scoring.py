@@ -6,7 +6,8 @@ import pytest
 from motive_fo.config import InfluenceConfig
 from motive_fo.errors import ConfigError, StoreError
 from motive_fo.influence.selection import best_clips, majority_votes, mean_ranks, percentile_ranks, rank_clips
-from motive_fo.pipeline import scoring
+from motive_fo.pipeline import scorable, scoring
+from motive_fo.pipeline.refusals import ScoreSpread
 from motive_fo.pipeline.scoring import score
 from motive_fo.store import scores as stored_scores
 from motive_fo.store.run_store import RunStore
@@ -62,7 +63,7 @@ def _oracle(sketches, side, combine):
 
 @pytest.fixture
 def in_small_pieces(monkeypatch):
-    monkeypatch.setattr(scoring, "_BLOCK_SKETCHES", 14)  # seven clips at once
+    monkeypatch.setattr(scorable, "_BLOCK_SKETCHES", 14)  # seven clips at once
     monkeypatch.setattr(scoring, "_HELD", 0)  # read from the store, as large scorings are
     monkeypatch.setattr(stored_scores, "_CHUNK_CLIPS", (10, 10))  # blocks and chunks end at different clips
 
@@ -137,7 +138,7 @@ def test_a_small_scoring_outlives_the_next(store):
 
 def test_a_scoring_that_breaks_off_leaves_the_last_one(store, monkeypatch):
     before = score(TRAIN, QUERIES, store, InfluenceConfig())[0].motion_QN
-    monkeypatch.setattr(scoring, "_BLOCK_SKETCHES", 14)
+    monkeypatch.setattr(scorable, "_BLOCK_SKETCHES", 14)
 
     def killed(step, done, total):
         if done > 50:
@@ -164,3 +165,41 @@ def test_new_clips_and_queries_change_no_score_that_was_there(store, sketches):
     assert np.array_equal(every[:3, :100], few, equal_nan=True)
     known = [n for n in range(len(TRAIN)) if n != MISSING]
     assert majority_votes(every[:, known], 0.1).sum() > majority_votes(few[:, known[:99]], 0.1).sum()
+
+
+def test_blocks_end_where_chunks_end(monkeypatch):
+    """So that no chunk is read twice, wherever in the table the clips begin."""
+    for first in (0, 5, 1023, 1024, 3000):
+        columns = scorable._columns(np.arange(first, first + 5000)[None])
+        assert [c.start for c in columns[1:]] == [c.stop for c in columns[:-1]]
+        assert (columns[0].start, columns[-1].stop) == (0, 5000)
+        assert all((first + c.stop) % 1024 == 0 for c in columns[:-1])
+    monkeypatch.setattr(scorable, "_BLOCK_SKETCHES", 14)
+    assert [c.stop for c in scorable._columns(np.arange(3, 23).reshape(2, 10))] == [4, 10]
+
+
+def test_any_order_and_part_of_the_clips_has_the_same_scores(store, in_small_pieces):
+    """Runs of rows, gaps and shuffled clips are read in different ways."""
+    every = score(TRAIN, QUERIES, store, InfluenceConfig())[0].motion_QN
+    shuffled = np.random.default_rng(0).permutation(len(TRAIN))
+    for places in (np.arange(20, 190), np.arange(0, 211, 3), np.asarray([200, 3, 100]), shuffled):
+        found = score([TRAIN[n] for n in places], QUERIES, store, InfluenceConfig())[0].motion_QN
+        np.testing.assert_array_equal(found, every[:, places])
+
+
+def test_votes_counted_on_all_cores_are_those_of_one_query_after_another():
+    scores = np.random.default_rng(0).normal(size=(7, 70_000)).astype(np.float32)
+    threshold_Q1 = np.sort(scores, axis=1)[:, [-7000]]
+    assert np.array_equal(majority_votes(scores, 0.1), (scores >= threshold_Q1).sum(0))
+
+
+def test_queries_whose_scores_spread_only_at_the_end_are_not_alike():
+    spread = ScoreSpread(2)
+    spread.add(np.asarray([[0.5, 0.5], [0.1, 0.9]]))
+    assert spread.alike_Q.tolist() == [True, False]
+    spread.add(np.asarray([[0.5, np.nan], [0.1, 0.9]]))
+    assert spread.alike_Q.tolist() == [True, False]
+    spread.add(np.asarray([[0.6], [0.1]]))
+    assert not spread.alike_Q.any()
+    spread.add(np.asarray([[0.6], [0.1]]))
+    assert not spread.alike_Q.any()

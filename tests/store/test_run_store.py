@@ -4,13 +4,16 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
 from motive_fo.errors import StoreError, StoreMismatchError
+from motive_fo.store.place import Folder
 from motive_fo.store.run_store import RunStore, delete_store
+from motive_fo.store.scores import ScoreWriter
 from motive_fo.store.sketches import samples_of
 from motive_fo.store.table import Column
 
@@ -86,6 +89,102 @@ def test_scores_are_replaced_whole(tmp_path):
     assert scores.tolist() == [[0, 2, 4]]
     assert (query, train) == (["q"], ["a", "b", "c"])
     assert not list((tmp_path / "run.zarr").glob("influence-*"))
+
+
+_DIES = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from motive_fo.store.run_store import RunStore
+
+rename, left = Path.rename, [int(sys.argv[2])]
+def dies(self, target):
+    if left[0] == 0:
+        os._exit(9)
+    left[0] -= 1
+    return rename(self, target)
+Path.rename = dies
+with RunStore(sys.argv[1], write=True) as store:
+    if sys.argv[3] == "influence":
+        store.write_scores({"motion": np.full((1, 2), 2, np.float32)}, ["a", "b"], ["q"], {})
+    else:
+        store.keep_parameters({"new.weight": 2})
+"""
+
+
+def _last(path):
+    """What a reader finds: a score of the last scoring, and the names of the parameters."""
+    store = RunStore(path)
+    assert store.has_table("influence")
+    assert store.has_table("parameters")
+    return float(store.read_scores("motion")[0][0, 0]), list(store.read_parameters())
+
+
+@pytest.mark.parametrize("part", ["influence", "parameters"])
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_while_a_part_is_replaced_leaves_the_one_before(tmp_path, part, renames):
+    """Before the first rename and between the two; from the second on it is the new one, as below."""
+    path = tmp_path / "run.zarr"
+    with RunStore(path, write=True) as store:
+        store.write_scores({"motion": np.ones((1, 2), np.float32)}, ["a", "b"], ["q"], {})
+        store.keep_parameters({"old.weight": 1})
+    died = subprocess.run([sys.executable, "-c", _DIES, str(path), str(renames), part], check=False)
+    assert died.returncode == 9
+    assert (path / part).exists() == (renames == 0)
+    assert _last(path) == (1.0, ["old.weight"])
+    with RunStore(path, write=True):
+        assert _last(path) == (1.0, ["old.weight"])
+    assert sorted(each.name for each in path.iterdir()) == ["influence", "parameters", "zarr.json"]
+
+
+def test_a_kill_after_a_part_was_replaced_leaves_the_new_one(tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    with RunStore(path, write=True) as store:
+        store.write_scores({"motion": np.ones((1, 2), np.float32)}, ["a", "b"], ["q"], {})
+        store.keep_parameters({"old.weight": 1})
+        monkeypatch.setattr(Folder, "settle", lambda *_: None)  # what comes after the second rename
+        store.write_scores({"motion": np.full((1, 2), 2, np.float32)}, ["a", "b"], ["q"], {})
+        store.keep_parameters({"new.weight": 2})
+    monkeypatch.undo()
+    assert (path / "influence-replaced").exists()
+    assert _last(path) == (2.0, ["new.weight"])
+    with RunStore(path, write=True):
+        assert _last(path) == (2.0, ["new.weight"])
+    assert sorted(each.name for each in path.iterdir()) == ["influence", "parameters", "zarr.json"]
+
+
+def test_a_disk_that_fails_in_between_puts_the_last_scoring_back(tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    rename = Path.rename
+
+    def fails(self, target):
+        if target.name == "influence" and not self.name.endswith("replaced"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    with RunStore(path, write=True) as store:
+        store.write_scores({"motion": np.ones((1, 2), np.float32)}, ["a", "b"], ["q"], {})
+        before = store.scores("motion")
+        monkeypatch.setattr(Path, "rename", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            store.write_scores({"motion": np.zeros((1, 2), np.float32)}, ["a", "b"], ["q"], {})
+        assert before[0].tolist() == [1, 1]
+        assert store.read_scores("motion")[0].tolist() == [[1, 1]]
+    assert not list(path.glob("influence-*"))
+
+
+def test_scores_that_cannot_be_written_keep_the_last_ones(tmp_path, monkeypatch):
+    """They are written by a thread: its error comes out, and nothing half-written is kept."""
+    with RunStore(tmp_path / "run.zarr", write=True) as store:
+        store.write_scores({"motion": np.ones((1, 2), np.float32)}, ["a", "b"], ["q"], {})
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(ScoreWriter, "_write", full)
+        with pytest.raises(OSError, match="No space left"):
+            store.write_scores({"motion": np.zeros((1, 2), np.float32)}, ["a", "b"], ["q"], {})
+        assert store.read_scores("motion")[0].tolist() == [[1, 1]]
 
 
 def test_deleting_leaves_nothing(tmp_path):

@@ -27,7 +27,7 @@ STATIC, FAILED = "clip05", "clip11"
 
 
 def _sketch(clip_id, sample):
-    rng = np.random.default_rng([sum(map(ord, clip_id)) * 1000 + int(sample.timestep)])
+    rng = np.random.default_rng([*clip_id.encode(), int(sample.timestep)])
     return (1 + rng.normal(size=(2, DIMENSION))).astype(np.float32)
 
 
@@ -179,6 +179,11 @@ DAMAGE = {
     "zeros": (lambda path: _edit(path, "sketch", 4, 0.0), r"sketch of zeros \(clip04\)"),
     "duplicate": (lambda path: _edit(path, "id", 1, "clip00"), r"1 clips have several rows \(clip00\)"),
     "orphan": (lambda path: _edit(path, "id", 1, "stranger"), r"1 clips have gradients and no motion \(stranger\)"),
+    "repeated": (
+        lambda path: _edit(path, "sketch", 4, zarr.open_array(path / "train/t300.0-n0/sketch")[3]),
+        r"1 clips have the sketch of another clip \(clip04\)",
+    ),
+    "norm": (lambda path: _edit(path, "norm", 3, np.nan), r"no finite norm.*\(clip03\)"),
     "no reason": (lambda path: _edit(path, "code", 11, ""), r"failed without a reason \(clip11\)"),
     "status": (lambda path: _edit(path, "status", 2, 9), r"status that does not exist \(clip02\)"),
 }

@@ -212,3 +212,14 @@ def test_unknown_ids_are_named(group):
         table.read("norm", ["x"])
     with pytest.raises(StoreError, match="without an id"):
         table.register([""])
+
+
+def test_places_of_runs_and_of_anything_else(group):
+    table = Table(group, "train", {})
+    ids = [f"c{i}" for i in range(1000)]
+    table.register(ids)
+    for asked in (ids, ids[300:900], ids[::-1], ids[:500] + ids[600:], [*ids[:400], "none"], ids[7:8], []):
+        expected = [ids.index(clip_id) if clip_id in ids else -1 for clip_id in asked]
+        assert table.places(asked).tolist() == expected
+    with pytest.raises(StoreError, match="no row for 'none'"):
+        table.read("size", [*ids[:400], "none"])

@@ -1,0 +1,245 @@
+"""Where a store lies: a folder, or the URL of object storage. What the two do differently is here, and nothing else.
+
+One writer at a time. A folder has a file lock, which is gone with its process. At a URL it is an object,
+``<run>.zarr.lock``, created only where there is none, and a kill leaves it. ``Choice:`` it has no time limit: a writer
+that was slow, not dead, would lose rows to the next; so whoever knows that nobody writes deletes it. How sure it is,
+depends on the storage: S3 creates conditionally, ``memory://`` (of this process, for tests) looks first.
+
+A part that is replaced whole. A folder is renamed, twice; in between, the part before is found as ``NAME-replaced``.
+At a URL nothing can be renamed: the attribute ``parts`` of the root, one object that is written at once, names the
+group that is the part now.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import zarr
+from zarr.storage import FsspecStore
+
+from motive_fo.errors import StoreError
+
+#: parts that are replaced whole.
+PARTS: Final = ("influence", "parameters")
+_REPLACED: Final = "-replaced"
+_NAMES: Final = "parts"
+#: a process that was killed just now holds the lock until the last of its children has gone too.
+_LETTING_GO_SECONDS: Final = 1.0
+
+
+class Place(Protocol):
+    """A folder or URL. ``str`` is what the user calls it."""
+
+    def is_there(self) -> bool:
+        """Whether anything is there."""
+
+    def holds_other_files(self) -> bool:
+        """Whether what is there is no Zarr group."""
+
+    def open(self, *, write: bool) -> zarr.Group:
+        """The group, made where it is missing if it is to be written."""
+
+    def acquire(self) -> None:
+        """Become the one writer. Raises ``StoreError`` where another is."""
+
+    def release(self) -> None:
+        """Let others write."""
+
+    def current(self, root: zarr.Group, name: str) -> str | None:
+        """The group that is the part ``name`` now; None before the first."""
+
+    def replace(self, root: zarr.Group, name: str, new: str) -> None:
+        """Make the finished group ``new`` the part ``name``. A kill at any moment leaves the one before or the new."""
+
+    def settle(self, root: zarr.Group) -> None:
+        """Finish or undo what a kill broke off, and remove its leftovers. For the writer."""
+
+    def leftovers(self, root: zarr.Group) -> list[str]:
+        """Groups that a kill left half-written."""
+
+    def sizes(self, root: zarr.Group) -> dict[str, int]:
+        """Part of the store -> bytes."""
+
+    def delete(self) -> None:
+        """Remove all of it."""
+
+
+def place_of(path: str | Path) -> Place:
+    """The place that a path or URL names."""
+    return Remote(str(path)) if "://" in str(path) else Folder(Path(path))
+
+
+class Folder:
+    """A folder of a file system that renames and locks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def is_there(self) -> bool:
+        return self.path.is_dir()
+
+    def holds_other_files(self) -> bool:
+        return self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "zarr.json").is_file()
+
+    def open(self, *, write: bool) -> zarr.Group:
+        return zarr.open_group(self.path, mode="a" if write else "r")
+
+    def acquire(self) -> None:
+        lock = self.path.with_name(self.path.name + ".lock")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {self.path.parent}: {error.strerror}; choose another folder with --store"
+            ) from None
+        deadline = time.monotonic() + _LETTING_GO_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    break
+            time.sleep(0.05)
+        self.release()
+        raise StoreError(f"another process is writing to {self.path}: wait for it, or choose another run name")
+
+    def release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def current(self, root: zarr.Group, name: str) -> str | None:
+        # asked for twice: the new one may have come after the first look, and the one before gone after the second
+        return next((found for found in (name, f"{name}{_REPLACED}", name) if found in root), None)
+
+    def replace(self, root: zarr.Group, name: str, new: str) -> None:
+        if (self.path / name).exists():
+            (self.path / name).rename(self.path / f"{name}{_REPLACED}")
+        (self.path / new).rename(self.path / name)
+
+    def settle(self, root: zarr.Group) -> None:
+        for name in PARTS:
+            replaced = self.path / f"{name}{_REPLACED}"
+            if replaced.exists() and not (self.path / name).exists():
+                replaced.rename(self.path / name)
+        for leftover in self.leftovers(root):
+            shutil.rmtree(self.path / leftover, ignore_errors=True)
+
+    def leftovers(self, root: zarr.Group) -> list[str]:
+        current = {self.current(root, name) for name in PARTS}
+        return sorted(part.name for name in PARTS for part in self.path.glob(f"{name}-*") if part.name not in current)
+
+    def sizes(self, root: zarr.Group) -> dict[str, int]:
+        return {
+            part.name: sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
+            for part in sorted(self.path.iterdir())
+            if part.is_dir()
+        }
+
+    def delete(self) -> None:
+        shutil.rmtree(self.path)
+        self.path.with_name(self.path.name + ".lock").unlink(missing_ok=True)
+
+
+class Remote:
+    """A URL that fsspec knows. Raises ``StoreError`` where it does not, or its package is missing."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+            self._files, self._path = url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"cannot open {url}: {error}") from error
+        self._held = False
+
+    def __str__(self) -> str:
+        return self.url
+
+    def is_there(self) -> bool:
+        self._files.invalidate_cache()
+        return bool(self._files.exists(self._path))
+
+    def holds_other_files(self) -> bool:
+        return self.is_there() and not self._files.exists(f"{self._path}/zarr.json")
+
+    def open(self, *, write: bool) -> zarr.Group:
+        return zarr.open_group(FsspecStore.from_url(self.url, read_only=not write), mode="a" if write else "r")
+
+    def acquire(self) -> None:
+        who = json.dumps({"host": platform.node(), "process": os.getpid(), "since": datetime.now(UTC).isoformat()})
+        try:
+            self._files.pipe_file(f"{self._path}.lock", who.encode(), mode="create")
+        except FileExistsError:
+            holder = bytes(self._files.cat_file(f"{self._path}.lock")).decode(errors="replace")
+            raise StoreError(
+                f"another process is writing to {self.url}, or was killed while it did ({holder}): wait for it, or "
+                f"delete {self.url}.lock when you know that it is gone"
+            ) from None
+        except (TypeError, NotImplementedError, ValueError) as error:
+            raise StoreError(
+                f"{self.url} cannot be written to: its storage cannot keep a second writer away ({error}). Compute in "
+                "a folder, and copy the finished store"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"cannot write to {self.url}: {error}") from error
+        self._held = True
+
+    def release(self) -> None:
+        if self._held:
+            self._files.rm_file(f"{self._path}.lock")
+            self._held = False
+
+    def current(self, root: zarr.Group, name: str) -> str | None:
+        return self._names(root).get(name) or (name if name in root else None)  # copied there from a folder
+
+    def replace(self, root: zarr.Group, name: str, new: str) -> None:
+        root.attrs.update({_NAMES: {**self._names(root), name: new}})
+
+    def settle(self, root: zarr.Group) -> None:
+        for leftover in self.leftovers(root):
+            self._files.rm(f"{self._path}/{leftover}", recursive=True)
+
+    def leftovers(self, root: zarr.Group) -> list[str]:
+        current = {self.current(root, name) for name in PARTS}
+        return [
+            part
+            for part in self._groups()
+            if part not in current and any(part == name or part.startswith(f"{name}-") for name in PARTS)
+        ]
+
+    def sizes(self, root: zarr.Group) -> dict[str, int]:
+        names = {group: name for name, group in self._names(root).items()}
+        return dict(sorted((names.get(group, group), size) for group, size in self._groups().items()))
+
+    def _groups(self) -> dict[str, int]:
+        self._files.invalidate_cache()
+        sizes: dict[str, int] = {}
+        for file, facts in self._files.find(self._path, detail=True).items():
+            part, _, rest = file[len(self._path) :].lstrip("/").partition("/")
+            if rest:
+                sizes[part] = sizes.get(part, 0) + int(facts["size"])
+        return dict(sorted(sizes.items()))
+
+    def delete(self) -> None:
+        self._files.rm(self._path, recursive=True)
+
+    def _names(self, root: zarr.Group) -> dict[str, str]:
+        """Part -> its group, as written last: the attributes of ``root`` are of when it was opened."""
+        fresh = zarr.open_group(root.store_path, mode="r")
+        return cast(dict[str, Any], fresh.attrs.asdict().get(_NAMES, {}))

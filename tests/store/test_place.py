@@ -1,0 +1,152 @@
+"""A store at a URL, by fsspec's memory: written, scored, checked and deleted as one in a folder is."""
+
+import uuid
+
+import fsspec
+import numpy as np
+import pytest
+
+from motive_fo.config import InfluenceConfig
+from motive_fo.errors import StoreError
+from motive_fo.pipeline.scoring import score
+from motive_fo.store.inspection import store_info, verify_store
+from motive_fo.store.place import Remote
+from motive_fo.store.run_store import RunStore, delete_store
+from motive_fo.store.sketches import samples_of
+from motive_fo.store.table import Column, Row, Status
+
+COLUMNS = {"sketch": Column("float32", (2, 8)), "norm": Column("float64", (2,))}
+IDS = {"train": [f"c{n}" for n in range(30)], "query": ["q0", "q1"]}
+MEMORY = fsspec.filesystem("memory")
+
+
+@pytest.fixture
+def url():
+    place = f"memory://{uuid.uuid4().hex}/run.zarr"
+    yield place
+    for file in MEMORY.find(place.removesuffix("/run.zarr")):
+        MEMORY.rm_file(file)
+
+
+def _fill(where):
+    rng = np.random.default_rng(0)
+    with RunStore(where, write=True) as store:
+        store.keep_parameters({"old.weight": 1})
+        for role, ids in IDS.items():
+            tables = store.sketches(role, samples_of((750.0,), (0,)), COLUMNS, {"model": "none"})
+            for clip_id in ids:
+                values = {"sketch": rng.normal(size=(2, 8)), "norm": np.ones(2)}
+                next(iter(tables.tables.values())).put(Row(clip_id, Status.DONE, content="x", values=values))
+            tables.flush()
+
+
+def _score(where):
+    with RunStore(where, write=True) as store:
+        return score(IDS["train"], IDS["query"], store, InfluenceConfig())[0].motion_QN
+
+
+def test_a_store_at_a_url_has_the_scores_of_one_in_a_folder(url, tmp_path):
+    for where in (url, tmp_path / "run.zarr"):
+        _fill(where)
+    assert np.array_equal(_score(url), _score(tmp_path / "run.zarr"))
+    assert verify_store(url).problems == []
+    assert verify_store(url).rows == 32
+    ours, theirs = store_info(url), store_info(tmp_path / "run.zarr")
+    assert (ours.tables, ours.fingerprints, ours.scoring) == (theirs.tables, theirs.fingerprints, theirs.scoring)
+    assert ours.bytes.keys() == theirs.bytes.keys()
+    assert sum(ours.bytes.values()) == pytest.approx(sum(theirs.bytes.values()), rel=0.01)
+
+
+def test_a_finished_store_that_was_copied_is_read_and_scored_again(url, tmp_path):
+    _fill(tmp_path / "run.zarr")
+    before = _score(tmp_path / "run.zarr")
+    MEMORY.put(str(tmp_path / "run.zarr"), url, recursive=True)
+    assert np.array_equal(RunStore(url).read_scores("motion")[0], before)
+    assert np.array_equal(_score(url), before)
+    assert RunStore(url).read_parameters() == {"old.weight": 1}
+    assert not MEMORY.exists(f"{url}/influence")  # the copied scoring
+    assert list(store_info(url).bytes) == ["influence", "parameters", "query", "train"]
+
+
+def test_damage_is_found_at_a_url(url):
+    _fill(url)
+    file = next(name for name in MEMORY.find(url) if "/train/" in name and "/sketch/c/" in name)
+    held = bytearray(MEMORY.cat_file(file))
+    held[40] ^= 1
+    MEMORY.pipe_file(file, bytes(held))
+    assert any("checksum" in problem for problem in verify_store(url).problems)
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(url):
+    _fill(url)
+    with RunStore(url, write=True):
+        with pytest.raises(StoreError, match=r"another process is writing to memory://.*delete memory://.*\.lock"):
+            RunStore(url, write=True)
+        assert RunStore(url).has_table("train")
+    RunStore(url, write=True).close()
+    assert not MEMORY.exists(f"{url}.lock")
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+def test_a_kill_while_the_scoring_is_replaced_leaves_the_last_or_the_new(url, monkeypatch, stage):
+    """Before and after the one write that names the new group; nothing that follows a kill is run."""
+    _fill(url)
+    first = _score(url)
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*_):
+        raise Killed
+
+    monkeypatch.setattr(Remote, "settle", lambda *_: None)
+    if stage == "before":
+        monkeypatch.setattr(Remote, "replace", dies)
+        with pytest.raises(Killed):
+            _score(url)
+    else:
+        with RunStore(url, write=True) as store:
+            store.write_scores({"motion": -first, "whole": first}, IDS["train"], IDS["query"], {})
+    monkeypatch.undo()
+    expected = first if stage == "before" else -first
+    assert np.array_equal(RunStore(url).read_scores("motion")[0], expected)
+    assert any("left by a step that was killed" in note for note in verify_store(url).notes)
+    with RunStore(url, write=True) as store:
+        assert np.array_equal(store.read_scores("motion")[0], expected)
+    assert verify_store(url).notes == []
+
+
+def test_a_scoring_that_was_replaced_is_not_read_as_the_old_one(url):
+    _fill(url)
+    _score(url)
+    rows = RunStore(url).scores("motion")
+    _score(url)
+    with pytest.raises(StoreError, match="scored again in the meantime"):
+        rows[0]
+
+
+def test_deleting_leaves_nothing(url):
+    _fill(url)
+    delete_store(url)
+    assert MEMORY.find(url.removesuffix("/run.zarr")) == []
+    MEMORY.pipe_file(f"{url}/other.txt", b"x")
+    with pytest.raises(StoreError, match="holds other files"):
+        delete_store(url)
+
+
+def test_what_needs_a_folder_says_so(url):
+    with RunStore(url, write=True) as store, pytest.raises(StoreError, match="is no folder: motion and gradients"):
+        _ = store.path
+    with pytest.raises(StoreError, match="there is no store at memory://none"):
+        RunStore("memory://none/run.zarr")
+    with pytest.raises(StoreError, match="cannot open nosuch://"):
+        RunStore("nosuch://bucket/run.zarr")
+
+
+def test_storage_that_cannot_create_alone_is_not_written_to(url, monkeypatch):
+    def cannot(self, path, value, mode="overwrite", **_):
+        raise NotImplementedError("no exclusive creation")
+
+    monkeypatch.setattr(type(MEMORY), "pipe_file", cannot)
+    with pytest.raises(StoreError, match="cannot keep a second writer away"):
+        RunStore(url, write=True)
