@@ -7,54 +7,22 @@ through FiftyOne's executor as the App's server does it; bytes are those of the 
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
-import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.mongod import start_database
 from benchmarks.record import goal, write
 
 DATASET, RUN, PLUGIN = "panel-benchmark", "motive", "@motive-fo/motive"
 GROUPS = ("compress", "bounce", "roll", "explode", "float", "free fall", "slide", "spin", "stretch", "swing")
-
-
-def start_database(folder: Path) -> None:
-    """A database of the benchmark's own, stopped at exit."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    spec = find_spec("fiftyone")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    mongod = Path(spec.submodule_search_locations[0]) / "db" / "bin" / "mongod"
-    (folder / "db").mkdir()
-    command = [str(mongod), "--dbpath", str(folder / "db"), "--port", str(port), "--bind_ip", "127.0.0.1"]
-    command += ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--logpath", str(folder / "mongod.log")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    atexit.register(lambda: (process.terminate(), process.wait(20)))
-    for _ in range(200):
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    os.environ |= {
-        "FIFTYONE_DATABASE_URI": f"mongodb://127.0.0.1:{port}",
-        "FIFTYONE_DATABASE_NAME": "motive-fo-benchmark",
-        "FIFTYONE_DO_NOT_TRACK": "true",
-        "FIFTYONE_PLUGINS_DIR": str(folder / "plugins"),
-        "FIFTYONE_SHOW_PROGRESS_BARS": "false",
-        "MOTIVE_DATA": str(folder / "data"),
-    }
 
 
 def make_run(clips: int, queries: int, seed: int = 0) -> Any:
@@ -64,7 +32,7 @@ def make_run(clips: int, queries: int, seed: int = 0) -> Any:
     import motive_fo
     from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
     from motive_fo.dataset.choose import records_of
-    from motive_fo.dataset.fields import write_motion, write_states, write_values
+    from motive_fo.dataset.fields import write_fields, write_motion, write_states
     from motive_fo.dataset.steps import open_step
     from motive_fo.influence.selection import percentile_ranks
     from motive_fo.models.registry import model_card
@@ -124,7 +92,7 @@ def make_run(clips: int, queries: int, seed: int = 0) -> Any:
         write_states(dataset, RUN, chosen, store)
         ranks = percentile_ranks(scores_QN).mean(0)
         sample_ids = [chosen.sample_ids[i] for i in train]
-        write_values(dataset, RUN, "influence", dict(zip(sample_ids, ranks.tolist(), strict=True)))
+        write_fields(dataset, RUN, sample_ids, {"influence": ranks})
         record.steps["influence"] = {"clips": clips}
     motive_fo.curate(dataset, RUN)
     return dataset

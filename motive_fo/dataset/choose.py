@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,44 @@ def records_of(samples: Any) -> Chosen:
         ClipRecord(clip_id or sample_id, Path(path), caption or "", start or 0.0)
         for clip_id, sample_id, path, caption, start in zip(ids, sample_ids, paths, captions, starts, strict=True)
     ]
-    twice = [clip_id for clip_id, count in Counter(r.id for r in records).items() if count > 1]
-    if twice:
+    return Chosen(samples, records, _unique([r.id for r in records], sample_ids))
+
+
+def ids_of(samples: Any) -> dict[str, str]:
+    """Clip id -> sample id of a dataset or view: ``records_of`` without records, for whole datasets.
+
+    Raises:
+        InputError: not videos, or two samples share a ``motive_id``.
+    """
+    return values_of(samples, "id")
+
+
+def values_of(samples: Any, field: str) -> dict[str, Any]:
+    """Clip id -> value of a field, in one pass over the samples. Errors as ``ids_of``."""
+    require_video(samples)
+    own = ID_FIELD in samples.get_field_schema()
+    sample_ids, ids, values = samples.values(["id", ID_FIELD if own else "id", field])
+    return _unique([clip_id or sample_id for clip_id, sample_id in zip(ids, sample_ids, strict=True)], values)
+
+
+def samples_with(dataset: Any, ids: Sequence[str]) -> Any:
+    """The samples of some clip ids, looked up by index; those that are not there are left out."""
+    from bson import ObjectId
+
+    keys = [ObjectId(clip_id) for clip_id in ids if ObjectId.is_valid(clip_id)]
+    # samples without a motive_id are called by their sample id
+    return dataset.match({"$or": [{ID_FIELD: {"$in": list(ids)}}, {"_id": {"$in": keys}, ID_FIELD: None}]})
+
+
+def _unique(ids: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    known = dict(zip(ids, values, strict=True))
+    if len(known) < len(ids):
+        twice = [clip_id for clip_id, count in Counter(ids).items() if count > 1]
         raise InputError(
             f"{len(twice)} values of the field {ID_FIELD!r} belong to several samples ({twice[0]!r}, ...): "
             "clear the field of the copies, or import folders of different names"
         )
-    return Chosen(samples, records, {r.id: s for r, s in zip(records, sample_ids, strict=True)})
+    return known
 
 
 def choose_train(dataset: Any, selector: str | Any | None) -> Any:
@@ -74,9 +106,9 @@ def choose_train(dataset: Any, selector: str | Any | None) -> Any:
         return selector
     if selector is not None:
         return _named(dataset, selector, datasets=False)
-    tags = dataset.distinct("tags")
-    if TRAIN_TAG in tags:
-        return dataset.match_tags(TRAIN_TAG)
+    tagged = dataset.match_tags(TRAIN_TAG)
+    if _is_filled(tagged):
+        return tagged
     return dataset.match_tags([QUERY_TAG, AVOID_TAG], bool=False)
 
 
@@ -87,12 +119,18 @@ def choose_queries(dataset: Any, selector: str | Any | None) -> Any:
         return selector
     if selector is not None:
         return _named(dataset, selector, datasets=True)
-    if not {QUERY_TAG, AVOID_TAG} & set(dataset.distinct("tags")):
+    tagged = dataset.match_tags([QUERY_TAG, AVOID_TAG])
+    if not _is_filled(tagged):
         raise InputError(
             f"dataset {dataset_of(dataset).name!r} has no clips tagged {QUERY_TAG!r}: import clips of the motion "
             "you want (motive import FOLDER NAME --role query), or name a tag, saved view or dataset with --query"
         )
-    return dataset.match_tags([QUERY_TAG, AVOID_TAG])
+    return tagged
+
+
+def _is_filled(view: Any) -> bool:
+    """Whether there is a sample, without counting all."""
+    return bool(view.limit(1).count())
 
 
 def _named(dataset: Any, name: str, *, datasets: bool) -> Any:

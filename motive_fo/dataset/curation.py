@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from functools import cached_property, partial
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import Preset, SelectionConfig, merge
-from motive_fo.dataset.choose import records_of
+from motive_fo.dataset.choose import ids_of, values_of
 from motive_fo.dataset.connect import as_samples, dataset_of
-from motive_fo.dataset.fields import write_changes
+from motive_fo.dataset.fields import write_fields
+from motive_fo.dataset.imports import CAPTION_FIELD
 from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import Changes, open_step
@@ -22,14 +24,18 @@ from motive_fo.dataset.views import save_motion_views, save_selection_views
 from motive_fo.errors import InputError
 from motive_fo.influence.curation import Candidates, Selection, WhatIf, select
 from motive_fo.influence.curation import what_if as compare
-from motive_fo.influence.selection import rank_clips
+from motive_fo.influence.selection import Rows, rank_clips
 from motive_fo.influence.shortlist import Sketches
-from motive_fo.motion.hoof import similarity
+from motive_fo.motion.hoof import unit
+from motive_fo.progress import Progress, silent
 from motive_fo.store.run_store import RunStore
+from motive_fo.store.scores import ScoreRows
 
 #: budgets and vote shares of a what-if table, besides the run's own.
 BUDGETS: Final = (0.05, 0.1, 0.2, 0.3)
 VOTE_SHARES: Final = (0.05, 0.1, 0.2)
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ def curate(
     selection: SelectionConfig | Changes | None = None,
     preset: Preset | None = None,
     scored: ScoredClips | None = None,
+    progress: Progress = silent,
 ) -> CurateReport:
     """The selection of a scored run: the fields ``votes``, ``rank``, ``selected`` and their kin, and the saved views.
 
@@ -91,7 +98,7 @@ def curate(
         made = select(candidates, config)
         if not made.ranking.ids:
             raise InputError(f"no clip of run {run!r} has a score: look at the fields {run}.status and {run}.code")
-        _write_places(dataset, run, made, _hoof_order(scored.hoof, candidates, made), scored.sample_ids)
+        _write_places(dataset, run, made, _hoof_order(scored.hoof, candidates, made), scored.sample_ids, progress)
         views = save_selection_views(dataset, record, made, config) | save_motion_views(dataset, record)
         report = CurateReport(
             clips=len(made.ranking.ids),
@@ -157,13 +164,82 @@ def selection_of(dataset: Any, run: str = "motive") -> tuple[Candidates, Selecti
     return candidates, select(candidates, config)
 
 
+class HeldScores(Mapping[str, npt.NDArray[np.float32]]):
+    """Kinds of scores of a run as (Q, N) arrays. Each is read when it is first asked for, and kept."""
+
+    def __init__(self, rows: Mapping[str, ScoreRows]) -> None:
+        self._rows = rows
+        self._held: dict[str, npt.NDArray[np.float32]] = {}
+
+    def __getitem__(self, kind: str) -> npt.NDArray[np.float32]:
+        if kind not in self._held:
+            self._held[kind] = self._rows[kind].read()
+        return self._held[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, kind: str) -> Rows:
+        """A query at a time, from memory where it is held and else from the store."""
+        return self._held[kind] if kind in self._held else self._rows[kind]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        return sum(scores.nbytes for scores in self._held.values())
+
+
+@dataclass(frozen=True)
+class _ChosenRows:
+    """Some queries' scores of one kind, or the difference of two kinds, a query at a time."""
+
+    queries: npt.NDArray[np.intp]
+    scores: Rows
+    minus: Rows | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.queries), self.scores.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, query: int) -> npt.NDArray[np.float32]:
+        place = int(self.queries[query])
+        row_N = np.asarray(self.scores[place])
+        return row_N if self.minus is None else row_N - np.asarray(self.minus[place])
+
+
+class _WhenAsked(Mapping[str, V]):
+    """A mapping that is read when it is first looked into: most selections need none of them."""
+
+    def __init__(self, read: Callable[[], dict[str, V]]) -> None:
+        self._read = read
+
+    @cached_property
+    def _known(self) -> dict[str, V]:
+        return self._read()
+
+    def __getitem__(self, key: str) -> V:
+        return self._known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 @dataclass(frozen=True)
 class ScoredClips:
     """What a run's store and its dataset say of the scored clips, before settings choose among it.
 
     Attributes:
         run: name of the run.
-        scores: name of a scoring, ``motion`` or ``whole`` -> (Q, N) cosines, NaN where unknown.
+        scores: kind of score, ``motion`` or ``whole`` -> (Q, N) cosines, NaN where unknown.
         ids: the N training clips.
         queries: the Q queries, as they are tagged and grouped now.
         motion: clip id -> mean motion in pixels per frame.
@@ -174,7 +250,7 @@ class ScoredClips:
     """
 
     run: str
-    scores: Mapping[str, npt.NDArray[np.float32]]
+    scores: HeldScores
     ids: list[str]
     queries: list[Query]
     motion: Mapping[str, float]
@@ -187,21 +263,24 @@ class ScoredClips:
     @classmethod
     def read(cls, dataset: Any, record: RunRecord, store: RunStore) -> ScoredClips:
         """Raises ``StoreError`` where the run was not scored."""
-        motion_QN, query_ids, ids = store.read_scores("motion")
-        motion = store.table("motion")
-        known = [clip_id for clip_id in ids if clip_id in motion]
-        samples = records_of(dataset)
+        rows = store.scores("motion")
+        table = store.table("motion")
+
+        def motion() -> dict[str, float]:
+            known = [clip_id for clip_id in rows.train_ids if clip_id in table]
+            return {i: m for i, m in zip(known, table.read("mean", known).tolist(), strict=True) if math.isfinite(m)}
+
         return cls(
             record.run,
-            {"motion": motion_QN, "whole": store.read_scores("whole")[0]},
-            ids,
-            run_queries(dataset, record, query_ids, samples),
-            {i: float(m) for i, m in zip(known, motion.read("mean", known), strict=True) if np.isfinite(m)},
-            dict(zip(samples.ids, samples.samples.values("tags"), strict=True)),
-            {clip.id: clip.caption for clip in samples.records},
-            samples.sample_ids,
+            HeldScores({"motion": rows, "whole": store.scores("whole", axes=rows)}),
+            rows.train_ids,
+            run_queries(dataset, record, rows.query_ids),
+            _WhenAsked(motion),
+            _WhenAsked(partial(values_of, dataset, "tags")),
+            _WhenAsked(partial(_captions, dataset)),
+            ids_of(dataset),
             {"motion": _sketches(store, MASKED), "whole": _sketches(store, UNMASKED)},
-            partial(motion.read, "hoof"),
+            partial(table.read, "hoof"),
         )
 
     def candidates(self, config: SelectionConfig) -> Candidates:
@@ -213,12 +292,10 @@ class ScoredClips:
         used, avoid_Q = to_follow_and_avoid(self.queries, config.queries, config.avoid)
         if not len(used):
             raise InputError(f"run {self.run!r} has no query to follow or avoid: tag one 'query', or name it")
-        if config.score == "difference":
-            scores_QN = self.scores["motion"] - self.scores["whole"]
-        else:
-            scores_QN = self.scores[config.score]
+        difference = config.score == "difference"
+        scores = self.scores.rows("motion" if difference else config.score)
         return Candidates(
-            scores_QN[used],
+            _ChosenRows(used, scores, self.scores.rows("whole") if difference else None),
             self.ids,
             [self.queries[n].id for n in used],
             avoid_Q,
@@ -227,6 +304,12 @@ class ScoredClips:
             captions=self.captions,
             sketches=self.sketches["whole" if config.score == "whole" else "motion"],
         )
+
+
+def _captions(dataset: Any) -> dict[str, str]:
+    if CAPTION_FIELD not in dataset.get_field_schema():
+        return {}
+    return {clip_id: caption or "" for clip_id, caption in values_of(dataset, CAPTION_FIELD).items()}
 
 
 def _candidates(dataset: Any, record: RunRecord, store: RunStore, config: SelectionConfig) -> Candidates:
@@ -245,30 +328,55 @@ def _sketches(store: RunStore, side: int) -> Sketches:
 
 
 def _write_places(
-    dataset: Any, run: str, made: Selection, hoof_order: Sequence[str], holders: Mapping[str, str]
+    dataset: Any,
+    run: str,
+    made: Selection,
+    hoof_order: Sequence[str],
+    holders: Mapping[str, str],
+    progress: Progress,
 ) -> None:
     """Votes and places. A clip that lost its score or its place since the last curation loses the field's value."""
     ranking = made.ranking
-    values: dict[str, Mapping[str, int]] = {
-        "votes": dict(zip(ranking.ids, map(int, ranking.votes), strict=True)),
-        "harmful_votes": dict(zip(ranking.ids, map(int, ranking.harm), strict=True)),
-    }
+    at = {clip_id: n for n, clip_id in enumerate(holders)}
+
+    def spread(ids: Sequence[str], values: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Values of some clips as a column of all samples, NaN for the others."""
+        column = np.full(len(at), np.nan)
+        places = np.asarray([at.get(clip_id, -1) for clip_id in ids], np.int64)
+        column[places[places >= 0]] = values[places >= 0]
+        return column
+
+    columns = {"votes": spread(ranking.ids, ranking.votes), "harmful_votes": spread(ranking.ids, ranking.harm)}
     for name, order in (
         ("rank", ranking.by_votes),
         ("influence_rank", ranking.by_mean),
         ("hoof_rank", hoof_order),
         ("selected", made.chosen.ids),
     ):
-        values[name] = {clip_id: place for place, clip_id in enumerate(order, 1)}
-    columns = {
-        name: {holders[clip_id]: value for clip_id, value in of_clip.items() if clip_id in holders}
-        for name, of_clip in values.items()
-    }
-    write_changes(dataset, run, columns)
+        columns[name] = spread(order, np.arange(1, len(order) + 1))
+    write_fields(dataset, run, list(holders.values()), columns, progress)
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Similarity of flow histograms (``motion.hoof.similarity``), a query at a time."""
+
+    unit_QB: npt.NDArray[np.float64]
+    unit_NB: npt.NDArray[np.float64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.unit_QB), len(self.unit_NB)
+
+    def __len__(self) -> int:
+        return len(self.unit_QB)
+
+    def __getitem__(self, query: int) -> npt.NDArray[np.float32]:
+        return np.asarray(self.unit_NB @ self.unit_QB[query], np.float32)
 
 
 def _hoof_order(hoof: Sketches, candidates: Candidates, made: Selection) -> list[str]:
     """The scored clips by mean percentile rank of their flow histograms' similarity with those of the queries."""
     ids = made.ranking.ids
-    alike_QN = similarity(hoof(candidates.queries), hoof(ids)).astype(np.float32)
-    return rank_clips(alike_QN, ids, 1.0, candidates.avoid_Q).by_mean
+    alike = _Alike(unit(hoof(candidates.queries)), unit(hoof(ids)))
+    return rank_clips(alike, ids, 1.0, candidates.avoid_Q).by_mean

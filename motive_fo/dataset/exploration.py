@@ -32,7 +32,9 @@ from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status
 
 KEPT_BYTES: Final = 512 << 20
-_PREVIEWS: Final = 16  # of one run: what a slider was moved over
+_PREVIEWS: Final = 16  # of one run: what a slider was moved over; of millions of clips, as many as fit into
+_PREVIEW_BYTES: Final = 256 << 20
+_PREVIEW_CLIP_BYTES: Final = 80  # numbers and places of a ranked clip
 
 #: statistic -> (what it is called, unit)
 STATISTICS: Final[dict[str, tuple[str, str]]] = {
@@ -145,6 +147,7 @@ class Exploration:
         """Raises ``StoreError`` where the store or the scores are missing."""
         store = RunStore(record.store)
         scored = ScoredClips.read(dataset, record, store)
+        _ = scored.scores["motion"]  # from here on in memory: a person waits for every answer
         table = store.table("motion")
         known = np.asarray([clip_id in table for clip_id in scored.ids], np.bool_)
         ids = [scored.ids[n] for n in np.flatnonzero(known).tolist()]
@@ -158,7 +161,7 @@ class Exploration:
     @property
     def nbytes(self) -> int:
         """Memory it holds, roughly: the scores, and what Python spends on each clip."""
-        return sum(scores.nbytes for scores in self.scored.scores.values()) + 1500 * len(self.scored.ids)
+        return self.scored.scores.nbytes + 1500 * len(self.scored.ids)
 
     def role(self, clip_id: str) -> tuple[bool, bool]:
         """Whether the clip is one of the run's training clips, and one of its queries."""
@@ -179,7 +182,8 @@ class Exploration:
         selected_R = np.asarray([clip_id in taken for clip_id in made.ranking.ids], np.bool_)
         preview = Preview(candidates, made, selected_R, self._compare(made.chosen.ids))
         self._previews[config] = preview
-        while len(self._previews) > _PREVIEWS:
+        most = max(2, min(_PREVIEWS, _PREVIEW_BYTES // (_PREVIEW_CLIP_BYTES * max(1, len(self.scored.ids)))))
+        while len(self._previews) > most:
             self._previews.popitem(last=False)
         return preview
 
@@ -360,12 +364,18 @@ def _version(dataset: Any, record: RunRecord) -> Hashable:
     fo = fiftyone()
     if record.query_dataset and fo.dataset_exists(record.query_dataset):
         holders.append(fo.load_dataset(record.query_dataset))
-    samples = tuple((holder.max("last_modified_at"), holder.last_deletion_at) for holder in holders)
+    samples = tuple((_last_change(holder), holder.last_deletion_at) for holder in holders)
     try:
         scores = (Path(record.store) / "influence" / "zarr.json").stat()
     except OSError:
         return (record.store, record.updated, samples)
     return (record.store, record.updated, samples, scores.st_ino, scores.st_mtime_ns)
+
+
+def _last_change(dataset: Any) -> Any:
+    """When a sample was written last, from FiftyOne's own index: ``max`` would look at every sample, at every event."""
+    last = dataset._sample_collection.find_one({}, ["last_modified_at"], sort=[("last_modified_at", -1)])
+    return last and last.get("last_modified_at")
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from motive_fo.dataset.bulk import Columns, write_blocks
 from motive_fo.dataset.choose import Chosen
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.influence.selection import scored_clips
 from motive_fo.pipeline.motion import known_frames
+from motive_fo.progress import Progress, silent
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.sketches import SketchTables
 from motive_fo.store.table import Status, Table
@@ -52,6 +54,22 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "hoof_rank": ("IntField", "place by similarity of flow histograms with the queries, a baseline without a model"),
 }
 
+#: fields that the App's sidebar and our views filter and sort by: an index spares them the pass over the dataset.
+INDEXED: Final = (
+    "status",
+    "motion_mean",
+    "camera_share",
+    "dynamic_score",
+    "influence",
+    "avoid_influence",
+    "selected",
+    "votes",
+    "harmful_votes",
+    "rank",
+    "influence_rank",
+    "hoof_rank",
+)
+
 
 def are_declared(dataset: Any, run: str) -> bool:
     """Whether the run's field group is there, to its last field."""
@@ -69,19 +87,27 @@ def declare_fields(dataset: Any, run: str) -> None:
         dataset.add_sample_field(f"{run}.{name}", getattr(fo, kind), subfield=subfield, description=description)
 
 
-def write_values(dataset: Any, run: str, name: str, values: Mapping[str, Any]) -> None:
-    """One field for many samples in one bulk write. Sample id -> value; None clears."""
-    if name not in FIELDS:
-        raise KeyError(f"{name!r} is no field of a run")
-    if values:
-        dataset.set_values(f"{run}.{name}", dict(values), key_field="id", progress=False)
+def index_fields(dataset: Any, run: str, names: Sequence[str]) -> None:
+    """Make indexes of those fields that have one (``INDEXED``), where they are missing. Fields take theirs along when
+    they are deleted."""
+    from pymongo import IndexModel
+
+    wanted = [IndexModel(f"{run}.{name}") for name in names if name in INDEXED]
+    if wanted:
+        dataset._sample_collection.create_indexes(wanted)  # together: FiftyOne's create_index passes over it for each
 
 
-def write_changes(dataset: Any, run: str, columns: Mapping[str, Mapping[str, Any]]) -> int:
-    """Several fields of every sample in one bulk write that leaves out what is in the database already.
+def write_fields(
+    dataset: Any,
+    run: str,
+    sample_ids: Sequence[str],
+    columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
+    progress: Progress = silent,
+) -> int:
+    """Several fields of some samples, in one bulk write of what is not in the database already, and their indexes.
 
     Args:
-        columns: field -> sample id -> value; a sample that is not named loses its value.
+        columns: field -> a value for each sample; None and NaN clear it.
 
     Returns:
         how many samples were written.
@@ -89,57 +115,89 @@ def write_changes(dataset: Any, run: str, columns: Mapping[str, Mapping[str, Any
     unknown = set(columns) - set(FIELDS)
     if unknown:
         raise KeyError(f"{unknown.pop()!r} is no field of a run")
-    from pymongo import UpdateOne
 
-    paths = {name: f"{run}.{name}" for name in columns}
-    ids, *present = dataset.values(["_id", *paths.values()])
-    now = datetime.now(UTC)
-    writes = []
-    for sample_id, *known in zip(ids, *present, strict=True):
-        wanted = [of_sample.get(str(sample_id)) for of_sample in columns.values()]
-        changed = {path: value for path, value, was in zip(paths.values(), wanted, known, strict=True) if value != was}
-        if changed:
-            writes.append(UpdateOne({"_id": sample_id}, {"$set": {**changed, "last_modified_at": now}}))
-    if writes:
-        dataset._bulk_write(writes)  # what set_values does for one field at a time
-    return len(writes)
+    def columns_of(part: slice) -> Columns:
+        return {name: _plain(values[part], whole=FIELDS[name][0] == "IntField") for name, values in columns.items()}
+
+    written = write_blocks(dataset, run, sample_ids, columns_of, progress)
+    index_fields(dataset, run, list(columns))
+    return written
 
 
-def write_motion(dataset: Any, run: str, chosen: Chosen, table: Table) -> None:
+def write_motion(dataset: Any, run: str, chosen: Chosen, table: Table, progress: Progress = silent) -> None:
     """Motion statistics of the chosen clips."""
     ids = [clip_id for clip_id in chosen.ids if clip_id in table]
-    known = [table.status(clip_id) in (Status.DONE, Status.STATIC) for clip_id in ids]
+    places, states = table.places(ids), table.states(ids)
+    known = np.isin(states, (Status.DONE, Status.STATIC))
     same = ("camera_share", "moving_share", "smoothness", "dynamic_score")
-    columns = {"motion_mean": "mean", "motion_p95": "p95", "motion_peak": "peak", **{name: name for name in same}}
-    for name, column in columns.items():
-        values = [float(v) if np.isfinite(v) else None for v in table.read(column, ids)]
-        _write(dataset, run, name, chosen, ids, values)
-    cuts = [int(v) if k else None for v, k in zip(table.read("cuts", ids), known, strict=True)]
-    _write(dataset, run, "cuts", chosen, ids, cuts)
-    curves = [known_frames(c).tolist() if k else None for c, k in zip(table.read("curve", ids), known, strict=True)]
-    _write(dataset, run, "motion_curve", chosen, ids, curves)
-    _write(dataset, run, "adjustment", chosen, ids, [str(a) or None for a in table.read("adjustment", ids)])
+    numbers = {"motion_mean": "mean", "motion_p95": "p95", "motion_peak": "peak", **{name: name for name in same}}
+
+    def columns_of(part: slice) -> Columns:
+        rows = places[part]
+        columns: dict[str, Sequence[Any]] = {n: _plain(table.read_places(c, rows)) for n, c in numbers.items()}
+        cuts, curves = table.read_places("cuts", rows).tolist(), table.read_places("curve", rows)
+        columns["cuts"] = [v if k else None for v, k in zip(cuts, known[part], strict=True)]
+        columns["motion_curve"] = [
+            known_frames(curve).tolist() if k else None for curve, k in zip(curves, known[part], strict=True)
+        ]
+        columns["adjustment"] = [text or None for text in table.read_places("adjustment", rows).tolist()]
+        return columns
+
+    write_blocks(dataset, run, [chosen.sample_ids[i] for i in ids], columns_of, progress)
+    index_fields(dataset, run, list(numbers))
 
 
-def write_states(dataset: Any, run: str, chosen: Chosen, store: RunStore) -> None:
+def write_states(dataset: Any, run: str, chosen: Chosen, store: RunStore, progress: Progress = silent) -> None:
     """Status, code, error and decoder of the chosen clips, as far as any step of the run has brought them."""
-    scored = _scored_ids(store)
-    words: dict[str, str] = {}
-    texts: dict[str, dict[str, str | None]] = {"code": {}, "error": {}, "decoder": {}}
-    steps: tuple[tuple[Literal["train", "query", "motion"], str], ...]
-    steps = (("train", "sketched"), ("query", "sketched"), ("motion", "described"))
-    for table_name, word in steps:
-        if not store.has_table(table_name):
+    words: tuple[tuple[Literal["train", "query", "motion"], str], ...]
+    words = (("train", "sketched"), ("query", "sketched"), ("motion", "described"))
+    left = chosen.ids
+    for name, word in words:
+        if not store.has_table(name):
             continue
-        table = store.table("motion") if table_name == "motion" else store.sketches(table_name)
-        ids = [i for i in chosen.ids if i not in words and i in table and table.status(i) != Status.PENDING]
-        done = {i: "scored" if i in scored and table_name == "train" else word for i in ids}
-        words |= {i: {Status.STATIC: "static", Status.FAILED: "failed"}.get(table.status(i), done[i]) for i in ids}
+        table = store.table("motion") if name == "motion" else _one_table(store.sketches(name))
+        done_N = table.states(left) != Status.PENDING
+        ids = [clip_id for clip_id, done in zip(left, done_N.tolist(), strict=True) if done]
+        left = [clip_id for clip_id, done in zip(left, done_N.tolist(), strict=True) if not done]
+        scored = _scored_ids(store) if name == "train" else set()
+        _write_states(dataset, run, [chosen.sample_ids[i] for i in ids], table, (ids, word, scored), progress)
+    index_fields(dataset, run, ["status"])
+
+
+def _write_states(
+    dataset: Any,
+    run: str,
+    sample_ids: Sequence[str],
+    table: Table | SketchTables,
+    what: tuple[list[str], str, set[str]],
+    progress: Progress,
+) -> None:
+    """``what``: the clips, the word for those that are done, and the clips that are scored."""
+    ids, word, scored = what
+    others = {Status.STATIC: "static", Status.FAILED: "failed"}
+    states = table.states(ids).tolist()
+    places = table.places(ids) if isinstance(table, Table) else None
+
+    def columns_of(part: slice) -> Columns:
+        here = zip(ids[part], states[part], strict=True)
+        columns: dict[str, Sequence[Any]] = {
+            "status": [others.get(state, "scored" if clip_id in scored else word) for clip_id, state in here]
+        }
         for name, column in (("code", "code"), ("error", "message"), ("decoder", "decoder")):
-            texts[name] |= {i: str(v) or None for i, v in zip(ids, table.read(column, ids), strict=True)}
-    write_values(dataset, run, "status", {chosen.sample_ids[i]: word for i, word in words.items()})
-    for name, values in texts.items():
-        write_values(dataset, run, name, {chosen.sample_ids[i]: v for i, v in values.items()})
+            if isinstance(table, Table) and places is not None:
+                texts = table.read_places(column, places[part])
+            else:
+                texts = table.read(column, ids[part])
+            columns[name] = [str(text) or None for text in texts]
+        return columns
+
+    write_blocks(dataset, run, sample_ids, columns_of, progress)
+
+
+def _one_table(sketches: SketchTables) -> Table | SketchTables:
+    """The only table of a single timestep and noise, which is read without asking for each clip which one decides."""
+    tables = list(sketches.tables.values())
+    return tables[0] if len(tables) == 1 else sketches
 
 
 def _scored_ids(store: RunStore) -> set[str]:
@@ -149,13 +207,29 @@ def _scored_ids(store: RunStore) -> set[str]:
     return {scores.train_ids[n] for n in np.flatnonzero(scored_clips(scores)).tolist()}
 
 
-def write_gradients(dataset: Any, run: str, chosen: Chosen, table: SketchTables) -> None:
+def write_gradients(dataset: Any, run: str, chosen: Chosen, table: SketchTables, progress: Progress = silent) -> None:
     """Loss and gradient norm (first timestep and noise, no mask) of the chosen clips."""
     ids = [clip_id for clip_id in chosen.ids if clip_id in table]
-    for name, column in (("loss", "loss"), ("gradient_norm", "norm")):
-        values = table.read(column, ids)[:, 0, 0]
-        _write(dataset, run, name, chosen, ids, [float(v) if v == v else None for v in values])
+    first = next(iter(table.tables.values()))
+    places = first.places(ids)
+
+    def columns_of(part: slice) -> Columns:
+        rows = places[part]
+        return {
+            name: _plain(first.read_places(column, rows)[:, 0])
+            for name, column in (("loss", "loss"), ("gradient_norm", "norm"))
+        }
+
+    write_blocks(dataset, run, [chosen.sample_ids[i] for i in ids], columns_of, progress)
 
 
-def _write(dataset: Any, run: str, name: str, chosen: Chosen, ids: list[str], values: list[Any]) -> None:
-    write_values(dataset, run, name, {chosen.sample_ids[i]: v for i, v in zip(ids, values, strict=True)})
+def _plain(values: Any, *, whole: bool = False) -> list[Any]:
+    """Plain Python, None for NaN and infinity; ``whole`` makes integers of floats."""
+    if not isinstance(values, np.ndarray):
+        return list(values)
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    known = np.isfinite(values)
+    plain = np.where(known, values, 0).astype(np.int64 if whole else np.float64).astype(object)
+    plain[~known] = None
+    return list(plain.tolist())

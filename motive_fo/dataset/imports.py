@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from motive_fo.clips.probe import probe
+from motive_fo.dataset.bulk import in_blocks
 from motive_fo.dataset.connect import fiftyone, load_dataset, require_video
 from motive_fo.dataset.listing import CAPTION_KEYS, Entry, Listing, MissingCaption, read_source
 from motive_fo.errors import ClipError, InputError
@@ -87,14 +89,15 @@ def import_clips(
     target = fo.load_dataset(dataset) if fo.dataset_exists(dataset) else None
     if target is not None and len(target):
         require_video(target)
-    known = _known(target)
+    known = _known(target, entries)
     new = [entry for entry in entries if (str(entry.path), entry.start) not in known]
     _require_free_ids(target, new)
     if target is None:
         target = fo.Dataset(dataset, persistent=True)
     _declare_fields(target)
     old = {known[at]: entry for entry in entries if (at := (str(entry.path), entry.start)) in known}
-    _update(target, old, role, report)
+    for sample_ids in in_blocks(list(old)):
+        _update(target, {sample_id: old[sample_id] for sample_id in sample_ids}, role, report)
     progress("import", 0, len(new))
     for first in range(0, len(new), _BATCH):
         samples = []
@@ -140,13 +143,16 @@ def _windows(entry: Entry, stride: float) -> list[Entry]:
     return [replace(entry, id=f"{entry.id}#t={start:g}" if start else entry.id, start=start) for start in starts]
 
 
-def _known(target: Any | None) -> dict[tuple[str, float], str]:
-    """(file, start) -> sample id of what the dataset holds."""
+def _known(target: Any | None, entries: Sequence[Entry]) -> dict[tuple[str, float], str]:
+    """(file, start) -> sample id of those files that the dataset holds. They are looked up: what an import costs
+    depends on what is imported, not on what was before."""
     if target is None or not len(target):
         return {}
-    paths, ids = target.values(["filepath", "id"])
-    starts = target.values(START_FIELD) if START_FIELD in target.get_field_schema() else [None] * len(ids)
-    return {(path, start or 0.0): i for path, start, i in zip(paths, starts, ids, strict=True)}
+    known: dict[tuple[str, float], str] = {}
+    for paths in in_blocks(list({str(entry.path) for entry in entries})):
+        found = target._sample_collection.find({"filepath": {"$in": paths}}, ["filepath", START_FIELD])
+        known |= {(each["filepath"], each.get(START_FIELD) or 0.0): str(each["_id"]) for each in found}
+    return known
 
 
 def _require_free_ids(target: Any | None, new: list[Entry]) -> None:
@@ -154,12 +160,22 @@ def _require_free_ids(target: Any | None, new: list[Entry]) -> None:
     counts = Counter(entry.id for entry in new)
     taken = {clip_id for clip_id, count in counts.items() if count > 1}
     if target is not None and ID_FIELD in target.get_field_schema():
-        taken |= set(target.values(ID_FIELD)) & counts.keys()
+        _index_clips(target)
+        for ids in in_blocks(list(counts)):
+            found = target._sample_collection.find({ID_FIELD: {"$in": ids}}, [ID_FIELD])
+            taken |= {each[ID_FIELD] for each in found}
     if taken:
         raise InputError(
             f"{len(taken)} clips would take ids that other clips have, such as "
             f"{min(taken)!r}: give these clips a name of their own (--name)"
         )
+
+
+def _index_clips(dataset: Any) -> None:
+    """The indexes that clips are looked up by; what is there stays."""
+    from pymongo import IndexModel
+
+    dataset._sample_collection.create_indexes([IndexModel(ID_FIELD), IndexModel("tags")])
 
 
 def _dataset_listing(name: str, missing_caption: MissingCaption) -> Listing:
@@ -195,6 +211,7 @@ def _declare_fields(dataset: Any) -> None:
         description="seconds into the file at which the clip begins, for windows of a long video",
     )
     dataset.add_sample_field(CAPTION_FIELD, fo.StringField, description="what the clip is trained with")
+    _index_clips(dataset)
 
 
 def _sample(entry: Entry, role: str, report: ImportReport) -> Any:
@@ -236,8 +253,6 @@ def _metadata(path: Path, report: ImportReport) -> Any:
 
 
 def _update(dataset: Any, entries: dict[str, Entry], role: str, report: ImportReport) -> None:
-    if not entries:
-        return
     view = dataset.select(list(entries))
     ids, captions, clip_ids, tags = view.values(["id", CAPTION_FIELD, ID_FIELD, "tags"])
     changed = {
@@ -245,7 +260,8 @@ def _update(dataset: Any, entries: dict[str, Entry], role: str, report: ImportRe
         for sample_id, caption, clip_id, tag in zip(ids, captions, clip_ids, tags, strict=True)
         if caption != entries[sample_id].caption or clip_id is None or role not in tag
     }
-    report.updated, report.unchanged = len(changed), len(entries) - len(changed)
+    report.updated += len(changed)
+    report.unchanged += len(entries) - len(changed)
     if changed:
         both = {sample_id: entries[sample_id] for sample_id in changed}
         dataset.set_values(CAPTION_FIELD, {k: e.caption for k, e in both.items()}, key_field="id")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from motive_fo.dataset.choose import AVOID_TAG, QUERY_TAG, Chosen, choose_train, records_of
+from motive_fo.dataset.choose import AVOID_TAG, QUERY_TAG, choose_train, ids_of, records_of, samples_with
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.imports import START_FIELD, import_clips, list_clips
 from motive_fo.dataset.run_record import RunRecord
@@ -89,7 +89,7 @@ def add_queries(
     samples = _at(load_dataset(dataset), {(str(entry.path), entry.start) for entry in entries})
     if group is None:
         parts = {entry.id: entry.id.split("/") for entry in entries}
-        ids = records_of(samples).sample_ids
+        ids = ids_of(samples)
         _write_groups(dataset_of(samples), {ids[i]: p[1] for i, p in parts.items() if len(p) > 2 and i in ids})
     return mark_queries(samples, group=group, avoid=avoid)
 
@@ -126,7 +126,7 @@ def remove_queries(dataset: Any, names: Sequence[str]) -> list[Query]:
     """
     samples = dataset_of(as_samples(dataset))
     chosen = _named(list_queries(samples), names)
-    view = samples.select([records_of(samples).sample_ids[query.id] for query in chosen])
+    view = samples_with(samples, [query.id for query in chosen])
     view.untag_samples([QUERY_TAG, AVOID_TAG])
     return chosen
 
@@ -140,25 +140,19 @@ def group_queries(dataset: Any, names: Sequence[str], group: str | None) -> list
     _require_group(group)
     samples = dataset_of(as_samples(dataset))
     chosen = _named(list_queries(samples), names)
-    ids = records_of(samples).sample_ids
+    ids = ids_of(samples_with(samples, [query.id for query in chosen]))
     _write_groups(samples, {ids[query.id]: group for query in chosen})
     return [replace(query, group=group) for query in chosen]
 
 
-def run_queries(dataset: Any, record: RunRecord, ids: Sequence[str], records: Chosen | None = None) -> list[Query]:
-    """What the dataset says of a run's queries, in the order of ``ids``; one that is gone is followed, ungrouped.
-
-    Args:
-        records: those of the dataset, where they were read already.
-    """
+def run_queries(dataset: Any, record: RunRecord, ids: Sequence[str]) -> list[Query]:
+    """What the dataset says of a run's queries, in the order of ``ids``; one that is gone is followed, ungrouped."""
     holders = [dataset]
     if record.query_dataset and fiftyone().dataset_exists(record.query_dataset):
         holders.append(load_dataset(record.query_dataset))
     known: dict[str, Query] = {}
     for holder in holders:
-        chosen = records if records is not None and holder is dataset else records_of(holder)
-        here = [chosen.sample_ids[i] for i in ids if i in chosen.sample_ids]
-        known |= {query.id: query for query in _queries(holder.select(here))}
+        known |= {query.id: query for query in _queries(samples_with(holder, ids))}
     return [known.get(i) or Query(i, None, False, "", "") for i in ids]
 
 
@@ -228,7 +222,8 @@ def _is_within(dataset: str, source: str) -> bool:
 
 def _at(dataset: Any, places: set[tuple[str, float]]) -> Any:
     """The samples of these files and starts."""
-    ids, paths, starts = dataset.values(["id", "filepath", START_FIELD])
+    view = dataset.match({"filepath": {"$in": sorted({path for path, _ in places})}})
+    ids, paths, starts = view.values(["id", "filepath", START_FIELD])
     return dataset.select([i for i, p, s in zip(ids, paths, starts, strict=True) if (p, s or 0.0) in places])
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from motive_fo.dataset.choose import choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone
+from motive_fo.dataset.curation import HeldScores
 from motive_fo.dataset.fields import FIELDS
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.errors import InputError, MissingDependencyError, MotiveError
@@ -131,10 +132,9 @@ def failed_clips(dataset: Any, run: str = "motive") -> list[tuple[str, str, str]
 
 @dataclass(frozen=True)
 class _Cosines:
-    """The last scoring: (Q, N) raw cosines, with and without the motion mask."""
+    """The last scoring: (Q, N) raw cosines, with and without the motion mask, each read when it is asked for."""
 
-    motion_QN: npt.NDArray[np.float32]
-    whole_QN: npt.NDArray[np.float32]
+    scores: HeldScores
     queries: list[str]
     place: dict[str, int]
 
@@ -145,18 +145,18 @@ class _Cosines:
         store = RunStore(record.store)
         if not store.has_table("influence"):
             return None
-        motion_QN, queries, train = store.read_scores("motion")
-        whole_QN, _, _ = store.read_scores("whole")
-        return cls(motion_QN, whole_QN, queries, {clip_id: n for n, clip_id in enumerate(train)})
+        rows = store.scores("motion")
+        held = HeldScores({"motion": rows, "whole": store.scores("whole", axes=rows)})
+        return cls(held, rows.query_ids, {clip_id: n for n, clip_id in enumerate(rows.train_ids)})
 
     def wide(self, ids: list[str]) -> Columns:
-        motion_QN, _ = self._block(ids)
+        motion_QN = self._block("motion", ids)
         return {_cosine_column(query): motion_QN[q] for q, query in enumerate(self.queries)}
 
     def long(self, ids: list[str]) -> Columns:
         """Clip by clip, each with its queries, of the clips that were scored at all."""
         known = [clip_id for clip_id in ids if clip_id in self.place]
-        motion_QN, whole_QN = self._block(known)
+        motion_QN, whole_QN = self._block("motion", known), self._block("whole", known)
         return {
             "id": [clip_id for clip_id in known for _ in self.queries],
             "query": self.queries * len(known),
@@ -164,16 +164,13 @@ class _Cosines:
             "whole_cosine": whole_QN.T.ravel(),
         }
 
-    def _block(self, ids: list[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Both kinds of cosines of some clips; NaN for those that were not scored."""
+    def _block(self, kind: str, ids: list[str]) -> npt.NDArray[np.float32]:
+        """One kind of cosines of some clips; NaN for those that were not scored."""
         places = np.array([self.place.get(clip_id, -1) for clip_id in ids], np.int64)
         found = places >= 0
-        blocks = []
-        for scores_QN in (self.motion_QN, self.whole_QN):
-            block = np.full((len(self.queries), len(ids)), np.nan, np.float32)
-            block[:, found] = scores_QN[:, places[found]]
-            blocks.append(block)
-        return blocks[0], blocks[1]
+        block = np.full((len(self.queries), len(ids)), np.nan, np.float32)
+        block[:, found] = self.scores[kind][:, places[found]]
+        return block
 
 
 def _cosine_column(query: str) -> str:

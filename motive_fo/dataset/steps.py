@@ -27,10 +27,10 @@ from motive_fo.dataset.connect import as_samples, dataset_of, make_durable
 from motive_fo.dataset.fields import (
     are_declared,
     declare_fields,
+    write_fields,
     write_gradients,
     write_motion,
     write_states,
-    write_values,
 )
 from motive_fo.dataset.overlay_files import remove_overlays
 from motive_fo.dataset.queries import run_queries
@@ -46,7 +46,7 @@ from motive_fo.dataset.run_record import (
     save_run,
 )
 from motive_fo.dataset.views import save_motion_views
-from motive_fo.errors import FailureLimitError, InputError, MotiveError, StoreError
+from motive_fo.errors import FailureLimitError, InputError, MotiveError, StoreError, is_out_of_memory, not_enough_memory
 from motive_fo.flow.registry import settle_estimator
 from motive_fo.influence.checkpoints import checkpoint_weights
 from motive_fo.influence.selection import best_clips, mean_ranks
@@ -120,9 +120,9 @@ def compute_motion(
                     progress=progress,
                 )
             except FailureLimitError:
-                _write_motion_results(dataset, record, chosen, run_store)
+                _write_motion_results(dataset, record, chosen, run_store, progress)
                 raise
-        _write_motion_results(dataset, record, chosen, run_store)
+        _write_motion_results(dataset, record, chosen, run_store, progress)
         record.steps["motion"] = report.as_dict()
         if crew is None:  # a rate of this machine
             note_rate("motion", report)
@@ -190,9 +190,9 @@ def compute_gradients(
                         progress=progress,
                     )
                 except FailureLimitError:
-                    _write_sketch_results(dataset, record, clips[role], run_store, role)
+                    _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
                     raise
-                _write_sketch_results(dataset, record, clips[role], run_store, role)
+                _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
                 record.steps[f"{role} gradients"] = reports[role].as_dict()
                 if crew is None:  # a rate of this machine
                     note_rate(f"{role} gradients", reports[role])
@@ -237,16 +237,14 @@ def score_influence(
             mean_ranks(rows, np.flatnonzero(chosen_Q).tolist())
             for rows, chosen_Q in ((scores.motion, ~avoid_Q), (scores.whole, ~avoid_Q), (scores.motion, avoid_Q))
         )
-        for name, values in (
-            ("influence", motion_rank),
-            ("whole_influence", whole_rank),
-            ("influence_difference", motion_rank - whole_rank),
-            ("avoid_influence", avoid_rank),
-        ):
-            plain_values = [float(v) if np.isfinite(v) else None for v in values]
-            sample_ids = [clips["train"].sample_ids[i] for i in scores.train_ids]
-            write_values(dataset, run, name, dict(zip(sample_ids, plain_values, strict=True)))
-        write_states(dataset, run, clips["train"], run_store)
+        columns = {
+            "influence": motion_rank,
+            "whole_influence": whole_rank,
+            "influence_difference": motion_rank - whole_rank,
+            "avoid_influence": avoid_rank,
+        }
+        write_fields(dataset, run, [clips["train"].sample_ids[i] for i in scores.train_ids], columns, progress)
+        write_states(dataset, run, clips["train"], run_store, progress)
         record.steps["influence"] = report.as_dict()
     return report
 
@@ -342,6 +340,10 @@ def open_step(
             if new:  # refused before anything was computed: leave no trace
                 drop_run(dataset, record)
             raise
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise not_enough_memory(error) from error
         except OSError as error:
             if error.errno not in _OF_THE_DISK:
                 raise
@@ -397,25 +399,27 @@ def _choose_clips(dataset: Any, record: RunRecord, train: Any | None, query: Any
 
 
 def _write_motion_results(
-    dataset: Any, record: RunRecord, chosen: Chosen, store: RunStore, *, views: bool = True
+    dataset: Any, record: RunRecord, chosen: Chosen, store: RunStore, progress: Progress, *, views: bool = True
 ) -> None:
     if store.shard:  # one job of an array: the dataset may be out of its reach
         return
-    write_motion(dataset, record.run, chosen, store.table("motion"))
-    write_states(dataset, record.run, chosen, store)
+    write_motion(dataset, record.run, chosen, store.table("motion"), progress)
+    write_states(dataset, record.run, chosen, store, progress)
     if views:
         save_motion_views(dataset, record)
 
 
-def _write_sketch_results(dataset: Any, record: RunRecord, chosen: Chosen, store: RunStore, role: Role) -> None:
+def _write_sketch_results(
+    dataset: Any, record: RunRecord, chosen: Chosen, store: RunStore, role: Role, progress: Progress
+) -> None:
     """Motion, loss and gradient norm of a role's clips, in the dataset that holds them."""
     if store.shard:
         return
     holder = dataset_of(chosen.samples)
     if holder.name != dataset.name:
         declare_fields(holder, record.run)
-    _write_motion_results(holder, record, chosen, store, views=holder.name == dataset.name)
-    write_gradients(holder, record.run, chosen, store.sketches(role))
+    _write_motion_results(holder, record, chosen, store, progress, views=holder.name == dataset.name)
+    write_gradients(holder, record.run, chosen, store.sketches(role), progress)
 
 
 def similar_motion(dataset: Any, clip_id: str, run: str = "motive") -> dict[str, float]:

@@ -38,11 +38,12 @@ def save_motion_views(dataset: Any, record: RunRecord) -> dict[str, int]:
     run, field = record.run, fiftyone().ViewField
     status, camera = field(f"{run}.status"), field(f"{run}.camera_share")
     moving = dataset.exists(f"{run}.dynamic_score").match(~status.is_in([STATIC, FAILED]))
-    kept = max(1, budget_count(_MOST_DYNAMIC_SHARE, moving.count()))
+    known = _count_in_order(moving)
+    kept = max(1, budget_count(_MOST_DYNAMIC_SHARE, known))
     only_camera = dataset.match((camera > CAMERA_ONLY_SHARE) & (status != STATIC))
     views = {
-        STATIC: (dataset.match(status == STATIC), "nothing moves"),
-        FAILED: (dataset.match(status == FAILED), "clips with an error code"),
+        STATIC: (dataset.match({f"{run}.status": STATIC}), "nothing moves"),
+        FAILED: (dataset.match({f"{run}.status": FAILED}), "clips with an error code"),
         CAMERA_ONLY: (
             only_camera.sort_by(f"{run}.camera_share", reverse=True),
             f"the camera explains more than {CAMERA_ONLY_SHARE:.0%} of the motion",
@@ -52,22 +53,33 @@ def save_motion_views(dataset: Any, record: RunRecord) -> dict[str, int]:
             f"highest dynamic score: {kept} clips",
         ),
     }
-    return {n: c for kind, (view, text) in views.items() for n, c in _save(dataset, record, kind, view, text).items()}
+    counts = {MOST_DYNAMIC: min(kept, known)}
+    return {
+        name: count
+        for kind, (view, text) in views.items()
+        for name, count in _save(dataset, record, kind, view, text, counts.get(kind)).items()
+    }
+
+
+def _count_in_order(view: Any) -> int:
+    """Size of a view of nearly all samples, which are read as they lie: an index would lead to each of them apart, from
+    the disk where they do not fit the database's memory."""
+    pipeline = [*view._pipeline(), {"$count": "samples"}]
+    found = list(view._dataset._sample_collection.aggregate(pipeline, hint={"$natural": 1}))
+    return int(found[0]["samples"]) if found else 0
 
 
 def save_selection_views(dataset: Any, record: RunRecord, made: Selection, config: SelectionConfig) -> dict[str, int]:
     """Views over the fields that a curation wrote. Returns their names and sizes."""
-    field = fiftyone().ViewField
     run, clips, queries = record.run, len(made.ranking.ids), made.ranking.queries
     kept = budget_count(config.budget, clips)
-    votes, harm, influence_rank = (field(f"{run}.{name}") for name in ("votes", "harmful_votes", "influence_rank"))
     least = queries // 2 + 1 if config.harmful_for is None else config.harmful_for
     share = f"{kept} of {clips} scored clips"
     order = {"votes": "most votes", "mean": "highest mean rank", "max": "highest rank with any query"}[config.by]
 
     def top(name: str, count: int) -> Any:
-        place = field(f"{run}.{name}")  # the database takes a missing place for less than any number
-        return dataset.match((place > 0) & (place <= count)).sort_by(f"{run}.{name}")
+        # as the database asks, not as an expression: such a view is counted in its index, without a look at the clips
+        return dataset.match({f"{run}.{name}": {"$gt": 0, "$lte": count}}).sort_by(f"{run}.{name}")
 
     views = {
         SELECTED: (top("selected", kept), f"{order}: {len(made.chosen.ids)} of {clips} scored clips"),
@@ -78,15 +90,19 @@ def save_selection_views(dataset: Any, record: RunRecord, made: Selection, confi
             f"a baseline without a model, flow histograms like the queries': {share}",
         ),
         MAJORITY: (
-            dataset.match(votes > queries / 2).sort_by(f"{run}.rank"),
+            dataset.match({f"{run}.votes": {"$gt": queries / 2}}).sort_by(f"{run}.rank"),
             f"clips that more than half of the {queries} queries vote for",
         ),
         HARMFUL: (
-            dataset.match(influence_rank > clips - kept).sort_by(f"{run}.influence_rank", reverse=True),
+            dataset.match({f"{run}.influence_rank": {"$gt": clips - kept}}).sort_by(
+                f"{run}.influence_rank", reverse=True
+            ),
             f"lowest motion influence, the worst first: {share}",
         ),
         HARMFUL_FOR_MANY: (
-            dataset.match(harm >= least).sort_by([(f"{run}.harmful_votes", -1), (f"{run}.influence_rank", -1)]),
+            dataset.match({f"{run}.harmful_votes": {"$gte": least}}).sort_by(
+                [(f"{run}.harmful_votes", -1), (f"{run}.influence_rank", -1)]
+            ),
             f"clips that harm at least {least} of {queries} queries",
         ),
     }
@@ -111,13 +127,16 @@ def selected_view(dataset: Any, record: RunRecord) -> Any:
     return dataset.load_saved_view(name)
 
 
-def _save(dataset: Any, record: RunRecord, kind: str, view: Any, description: str) -> dict[str, int]:
+def _save(
+    dataset: Any, record: RunRecord, kind: str, view: Any, description: str, count: int | None = None
+) -> dict[str, int]:
+    """``count``: the view's size, where it is known without asking the database."""
     name = view_name(record.run, kind)
     if not _is_saved(dataset, name, view, description):
         dataset.save_view(name, view, description=description, overwrite=True)
     if name not in record.views:
         record.views.append(name)
-    return {name: view.count()}
+    return {name: view.count() if count is None else count}
 
 
 def _is_saved(dataset: Any, name: str, view: Any, description: str) -> bool:

@@ -79,7 +79,7 @@ def run(config: RunConfig | str | Path, *, retry_failed: bool = False, progress:
         progress=progress,
     )
     report.influence = score_influence(dataset, config.run, influence=config.influence, progress=progress)
-    report.curate = curate(dataset, config.run, selection=config.selection)
+    report.curate = curate(dataset, config.run, selection=config.selection, progress=progress)
     if config.export_to is not None:
         folder = Path(config.export_to).expanduser().absolute()
         ours = str(folder) in load_run(dataset, config.run).exports

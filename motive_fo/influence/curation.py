@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motive_fo.config import SelectionConfig
-from motive_fo.influence.selection import Ranking, best_clips, budget_count, rank_clips
+from motive_fo.influence.selection import Ranking, Rows, best_clips, budget_count, rank_clips
 from motive_fo.influence.shortlist import Quota, Shortlist, Sketches, shortlist
 
 
@@ -24,7 +24,7 @@ class Candidates:
     """What a selection is made from.
 
     Attributes:
-        scores_QN: influence of the clips on the queries, NaN where a clip has none.
+        scores_QN: influence of the clips on the queries, NaN where a clip has none; read a query at a time.
         ids: the clips.
         queries: ids of the queries.
         avoid_Q: which of them are to be avoided.
@@ -33,7 +33,7 @@ class Candidates:
         sketches: reads sketches, to tell near-duplicates.
     """
 
-    scores_QN: npt.NDArray[np.float32]
+    scores_QN: Rows
     ids: Sequence[str]
     queries: Sequence[str]
     avoid_Q: npt.NDArray[np.bool_]
@@ -75,10 +75,12 @@ def select(candidates: Candidates, config: SelectionConfig) -> Selection:
         for quota in quotas
     }
     slow = f"moves by less than {config.motion_floor:g} px per frame"
+    floor = config.motion_floor
     chosen = shortlist(
         ranking.order(config.by),
         budget_count(config.budget, len(ranking.ids)),
-        barred={i: slow for i in ranking.ids if given.motion.get(i, np.inf) < config.motion_floor},
+        # without a floor the clips' motion is not looked at: it may not have been read
+        barred={i: slow for i in ranking.ids if given.motion.get(i, np.inf) < floor} if floor > 0 else {},
         quotas=members,
         collapse=config.collapse,
         sketches=given.sketches,
@@ -95,14 +97,14 @@ def coverage(candidates: Candidates, ranking: Ranking, taken: Sequence[str], bud
     if not ranking.ids:
         return {}
     place = {clip_id: n for n, clip_id in enumerate(candidates.ids)}
-    columns = [place[clip_id] for clip_id in ranking.ids]
+    columns = np.asarray([place[clip_id] for clip_id in ranking.ids], np.int64)
     held = set(taken)
     held_N = np.asarray([clip_id in held for clip_id in ranking.ids])
     count = budget_count(budget, len(columns))
     shares = {}
     for q, query in enumerate(candidates.queries):
         if not candidates.avoid_Q[q]:
-            scores_N = candidates.scores_QN[q, columns]
+            scores_N = candidates.scores_QN[q][columns]
             best = best_clips(scores_N, count)
             shares[query] = float(held_N[best].mean())
     return shares

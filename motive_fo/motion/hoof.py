@@ -41,11 +41,12 @@ def hoof(displacement: Displacement, bins: int = 16, *, floor: float = 0.0) -> n
 
 def similarity(queries_QB: npt.NDArray[np.float32], clips_NB: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Cosine of every query's descriptor with every clip's: float64 (Q, N) in [0, 1], NaN where either is static."""
-    return _unit(queries_QB) @ _unit(clips_NB).T
+    return unit(queries_QB) @ unit(clips_NB).T
 
 
-def _unit(descriptors_MB: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def unit(descriptors_MB: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Descriptors of length 1: float64 (M, B), NaN for those of clips in which nothing moves."""
     wide = descriptors_MB.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float64] = np.divide(wide, norms, out=np.full_like(wide, np.nan), where=norms > 0)
-    return unit
+    units: npt.NDArray[np.float64] = np.divide(wide, norms, out=np.full_like(wide, np.nan), where=norms > 0)
+    return units
