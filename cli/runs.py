@@ -1,4 +1,4 @@
-"""Commands over runs: list, show, delete."""
+"""Commands over runs: list, show, replay, delete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _run = click.argument("run", default="motive", shell_complete=run_names)
 
 @click.group("runs")
 def runs_group() -> None:
-    """List, show and delete the runs of a dataset."""
+    """List, show, repeat and delete the runs of a dataset."""
 
 
 @runs_group.command("list")
@@ -41,7 +41,7 @@ def list_command(dataset: str, out: Output) -> None:
 @_run
 @output_options(progress=False)
 def show_command(dataset: str, run: str, out: Output) -> None:
-    """Settings, steps and everything RUN wrote.
+    """Settings, steps with the fingerprints of what they came from, and everything RUN wrote.
 
     \b
     motive runs show my-clips
@@ -49,8 +49,10 @@ def show_command(dataset: str, run: str, out: Output) -> None:
     """
     from motive_fo.dataset.connect import load_dataset
     from motive_fo.dataset.run_record import load_run
+    from motive_fo.dataset.trace import trace
 
     record = load_run(load_dataset(dataset), run)
+    traced = {each.step: each for each in trace(record)}
     lines = [f"{record.run} (motive-fo {record.version}), begun {record.created}, updated {record.updated}"]
     lines += [f"store: {record.store}"]
     for section, values in record.settings.items():
@@ -58,9 +60,64 @@ def show_command(dataset: str, run: str, out: Output) -> None:
     for step, report in record.steps.items():
         lines.append(f"step {step}: {report.get('clips', 0)} clips, {report.get('codes') or 'no failures'}")
         lines += [f"  {finding}" for finding in report.get("findings", [])]
+        lines += [f"  {line}" for line in (traced[step].lines() if step in traced else [])]
+    for step in [step for step in traced if step not in record.steps]:  # motion that was measured with the gradients
+        lines += [f"step {step}: on the way to the gradients", *(f"  {line}" for line in traced[step].lines())]
     lines += [f"saved view: {view}" for view in record.views]
     lines += [f"export: {folder}" for folder in record.exports]
     out.emit(asdict(record), lines)
+
+
+@runs_group.command("replay")
+@_dataset
+@_run
+@click.option("--sample", type=click.IntRange(1), help="only so many training clips, drawn at random")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="seed of that draw")
+@click.option(
+    "--tolerance",
+    default=1e-3,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="relative difference up to which a row is the same",
+)
+@click.option("--device", help="where gradients are computed; the run's own where open")
+@click.option("--keep", type=click.Path(), metavar="FOLDER", help="keep the second store and the report there")
+@output_options()
+@click.pass_context
+def replay_command(
+    ctx: click.Context,
+    dataset: str,
+    run: str,
+    sample: int | None,
+    seed: int,
+    tolerance: float,
+    device: str | None,
+    keep: str | None,
+    out: Output,
+) -> None:
+    """Compute RUN again from its record, compare every row, cosine and the selection, and say why what differs does.
+
+    Nothing of the run is changed. The exit code is 1 where it does not come out again.
+
+    \b
+    motive runs replay my-clips
+    motive runs replay my-clips motive --sample 200 --keep again/
+    """
+    import motive_fo
+
+    with out.progress() as progress:
+        report = motive_fo.replay_run(
+            dataset,
+            run,
+            sample=sample,
+            seed=seed,
+            tolerance=tolerance,
+            device=device,
+            keep=keep,
+            progress=progress,
+        )
+    out.emit(report.as_dict(), report.lines())
+    ctx.exit(1 if report.verdict == "differs" else 0)
 
 
 @runs_group.command("delete")

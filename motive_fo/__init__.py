@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from motive_fo.dataset.motion_report import show_motion, write_motion_page
     from motive_fo.dataset.overlays import delete_overlays, write_overlays
     from motive_fo.dataset.queries import add_queries, group_queries, list_queries, mark_queries, remove_queries
+    from motive_fo.dataset.replay import replay_run
     from motive_fo.dataset.run_report import write_report
     from motive_fo.dataset.score_table import write_scores
     from motive_fo.dataset.steps import (
@@ -83,6 +84,7 @@ _HOMES = {
     "estimate": "motive_fo.dataset.estimate",
     "show_motion": "motive_fo.dataset.motion_report",
     "write_motion_page": "motive_fo.dataset.motion_report",
+    "replay_run": "motive_fo.dataset.replay",
     "write_report": "motive_fo.dataset.run_report",
     "write_scores": "motive_fo.dataset.score_table",
     "cancel_job": "motive_fo.dataset.jobs",
@@ -147,6 +149,7 @@ __all__ = [
     "mark_queries",
     "query_scores",
     "remove_queries",
+    "replay_run",
     "run",
     "save_workspace",
     "score_influence",

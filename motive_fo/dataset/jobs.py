@@ -43,6 +43,8 @@ FUNCTIONS: Final = (
     "score_influence",
     "curate",
     "write_report",
+    "replay_run",
+    "evaluate_attribution",
     "export",
     "baselines",
     "write_overlays",

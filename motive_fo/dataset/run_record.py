@@ -30,6 +30,16 @@ from motive_fo.dataset.connect import fiftyone, require_name
 from motive_fo.errors import InputError
 
 METHOD = "motive-fo"
+FINGERPRINTS = "fingerprints"
+
+#: step -> what the names of the store's parts begin with that it writes, or, for ``curate``, reads.
+_BEHIND = {
+    "motion": "motion",
+    "query gradients": "query/",
+    "train gradients": "train/",
+    "influence": "influence",
+    "curate": "influence",
+}
 
 _SECTIONS: dict[str, type[Any]] = {
     "clip": ClipConfig,
@@ -77,7 +87,8 @@ class RunRecord:
         workspaces: saved workspaces of the App that were laid out for it.
         overlays: folder of its masks as pictures, which the frame field ``RUN_motion_mask`` shows; None for none.
         exports: folders it exported to; they belong to the user and outlive the run.
-        steps: step -> report of its last execution.
+        steps: step -> report of its last execution, with the ``fingerprints`` of what it computed or used: part of
+            the store (and ``selection``) -> digest of its settings, as ``store.fingerprints`` gives it.
         version, created, updated: of motive-fo, and UTC times.
     """
 
@@ -168,7 +179,8 @@ def list_runs(dataset: Any) -> list[str]:
 
 
 def save_run(dataset: Any, record: RunRecord) -> None:
-    """Write the record into the dataset, new or again."""
+    """Write the record into the dataset, new or again; what a step came from is noted with it."""
+    note_fingerprints(record)
     record.updated = _now()
     # one JSON text: the database would turn dots and nested classes into something else
     config = dataset.init_run(method=METHOD, record=json.dumps(asdict(record), sort_keys=True))
@@ -176,6 +188,22 @@ def save_run(dataset: Any, record: RunRecord) -> None:
         dataset.update_run_config(record.run, config)
     else:
         dataset.register_run(record.run, config)
+
+
+def note_fingerprints(record: RunRecord) -> None:
+    """Note on steps that were executed just now, which have none, where their figures come from."""
+    fresh = [step for step in _BEHIND if step in record.steps and FINGERPRINTS not in record.steps[step]]
+    if not fresh:
+        return
+    from motive_fo.store.fingerprints import origins  # which imports more than listing runs needs
+    from motive_fo.store.inspection import fingerprint
+
+    parts = {part: origin.digest for part, origin in origins(record.store).items()}
+    for step in fresh:
+        known = {part: digest for part, digest in parts.items() if part.startswith(_BEHIND[step])}
+        if step == "curate":
+            known["selection"] = fingerprint(record.settings.get("selection", {}))
+        record.steps[step] = {**record.steps[step], FINGERPRINTS: known}
 
 
 def drop_run(dataset: Any, record: RunRecord) -> None:

@@ -6,6 +6,7 @@ Shapes: Q queries, S samples (timestep and noise).
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from motive_fo.report.page import legible
 
 _BLUE, _ORANGE, _GREY = "#2f5d9b", "#d9772b", "#b9bec9"
 _COLOURS: Final = (_GREY, _BLUE, _ORANGE)
@@ -78,7 +81,7 @@ def bars(title: str, axis: str, counts: Mapping[str, float]) -> Plot:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     drawn = axes.barh(range(len(names)), list(counts.values()), color=_BLUE)
     axes.bar_label(drawn, fmt="%g", padding=3, fontsize=8)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(axis)
     return _plot(figure, f"{title}: " + ", ".join(f"{name} {value:g}" for name, value in counts.items()))
@@ -127,7 +130,7 @@ def intervals(title: str, axis: str, rows: Mapping[str, tuple[float, float | Non
 
 
 def matrix(title: str, names: Sequence[str], values_MM: npt.NDArray[np.floating], *, legend: str) -> Plot:
-    """A square of shares, 0 (white) to 1 (dark), with its numbers where they can be read."""
+    """A square of shares, 0 and less (white) to 1 (dark), with its numbers where they can be read."""
     count = len(names)
     named = count <= _NAMED
     cells, words = min(6.0, 0.45 * count + 0.6), 1.9 if named else 0.4  # inches
@@ -164,10 +167,14 @@ def _nothing(figure: Figure, axes: Any, title: str) -> Plot:
 
 def _plot(figure: Figure, alt: str) -> Plot:
     file = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # text stays text: whoever shows the page has the glyphs, the font that only measures it need not
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(file, format="svg", metadata={"Date": None})
     return Plot(file.getvalue(), alt)
 
 
 def _short(name: str, length: int = 26) -> str:
-    return name if len(name) <= length else "…" + name[-length + 1 :]
+    """A name as a label: one line, cut, and no formula even with dollar signs."""
+    line = " ".join(legible(name).split())
+    return (line if len(line) <= length else "…" + line[-length + 1 :]).replace("$", r"\$")

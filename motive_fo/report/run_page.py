@@ -9,8 +9,21 @@ from motive_fo.report.page import render
 from motive_fo.report.plot import Plot
 from motive_fo.report.strip import ShownClip
 
-Row = Sequence[object]
-Pairs = Sequence[tuple[str, object]]
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    Attributes:
+        caption: what it shows.
+        head, rows: cells; the first column names the row.
+        words: the other columns are text, not numbers.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,40 +43,42 @@ class SeenQuery:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the page: its words, then where its figures come from, plots, tables and clips.
+
+    Attributes:
+        anchor: its place in the address, one word.
+        title: its heading.
+        note: what a reader needs to know before.
+        source: fingerprints of what its figures were computed from; empty for none.
+        plots, tables, seen: what it shows. Tables without rows are left out.
+    """
+
+    anchor: str
+    title: str
+    note: str = ""
+    source: str = ""
+    plots: Sequence[Plot] = ()
+    tables: Sequence[Grid] = ()
+    seen: Sequence[SeenQuery] = ()
+
+
+@dataclass(frozen=True)
 class RunPage:
-    """Everything the page says. Tables are a head and rows; the first column is text, the others numbers.
+    """Everything the page says.
 
     Attributes:
         title, summary: the first two lines.
-        facts, settings, failures, passed_over: names and values; settings by section.
-        clip_plots, score_plots, query_plots, stability_plots, motion_plots: plots of each part.
-        query_head, query_rows, motion_head, motion_rows, time_head, time_rows: tables.
-        chance: overlap of two unrelated queries, as text.
-        stability_text, seen_text: what the part says before its plots or pictures.
-        queries: queries with pictures.
+        facts: the table at the top.
+        warnings: what makes figures of the page doubtful.
+        sections: the rest, in order.
     """
 
     title: str
     summary: str
-    facts: Pairs
-    settings: Sequence[tuple[str, Pairs]]
-    failures: Pairs
-    passed_over: Pairs
-    clip_plots: Sequence[Plot]
-    score_plots: Sequence[Plot]
-    query_head: Sequence[str]
-    query_rows: Sequence[Row]
-    query_plots: Sequence[Plot]
-    chance: str
-    stability_text: str
-    stability_plots: Sequence[Plot]
-    motion_head: Sequence[str]
-    motion_rows: Sequence[Row]
-    motion_plots: Sequence[Plot]
-    seen_text: str
-    queries: Sequence[SeenQuery]
-    time_head: Sequence[str]
-    time_rows: Sequence[Row]
+    facts: Grid
+    warnings: Sequence[str]
+    sections: Sequence[Section]
 
     def html(self) -> str:
         """One HTML document."""

@@ -6,7 +6,7 @@ from .compute import ComputeGradients, ComputeMotion, ImportClips, ScoreInfluenc
 from .curation import Baselines, Curate, Export, MarkQueries, Report
 from .pictures import DeleteOverlays, MapSketches, OpenWorkspace, SortByGradients, WriteOverlays
 from .quality import EvaluateAttribution
-from .runs import CancelJob, DeleteRun, ShowFailed, ShowJobs, ShowRun
+from .runs import CancelJob, DeleteRun, ReplayRun, ShowFailed, ShowJobs, ShowRun
 
 OPERATORS = (
     ImportClips,
@@ -20,6 +20,7 @@ OPERATORS = (
     Baselines,
     EvaluateAttribution,
     ShowRun,
+    ReplayRun,
     DeleteRun,
     ShowFailed,
     ShowJobs,

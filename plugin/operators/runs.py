@@ -1,16 +1,18 @@
-"""Operators over runs and jobs: show a run, delete it, see jobs, cancel one; and the result that a step shows."""
+"""Operators over runs and jobs: show a run, repeat it, delete it; see jobs, cancel one; the result a step shows."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from motive_fo.dataset.jobs import Job, cancel_job, list_jobs
+from motive_fo.dataset.replay import TOLERANCE
 from motive_fo.dataset.run_record import RunRecord, list_runs, load_run
+from motive_fo.dataset.trace import trace
 from motive_fo.errors import MotiveError
 from motive_fo.progress import duration
 
-from ..forms import Form, said
-from .step import PLUGIN, FormOperator, failed_view, record_of, run_of
+from ..forms import Form, remember, said
+from .step import PLUGIN, Call, FormOperator, StepOperator, failed_view, record_of, run_of
 
 _SHOWN_JOBS = 12
 
@@ -29,6 +31,41 @@ class ShowRun(FormOperator):
 
     def execute(self, ctx: Any) -> None:
         _show_failed(ctx, run_of(ctx))
+
+
+class ReplayRun(StepOperator):
+    """A run computed again and compared."""
+
+    step, label = "replay_run", "replay run"
+    description = "Compute a run again from its record and compare: does it come out again, and if not, why?"
+    background = True
+
+    def choose(self, ctx: Any, form: Form) -> None:
+        form.add("sample", "int", min=1, label="Sample", description="only so many training clips; all where empty")
+        form.add("seed", "int", default=0, min=0, label="Seed", description="of the sample's draw")
+        form.add(
+            "tolerance",
+            "float",
+            default=TOLERANCE,
+            min=0,
+            label="Tolerance",
+            description="relative difference up to which a row is the same",
+        )
+        form.add("device", "str", label="Device", description="where gradients are computed; the run's own where empty")
+        record = record_of(ctx)
+        if record is not None and not record.steps:
+            form.refuse("run", f"run {record.run!r} has computed nothing yet")
+
+    def told(self, ctx: Any, form: Form) -> list[str]:
+        return [
+            "Computes everything of the run again into a second store, which is thrown away, and compares row by row. "
+            "Nothing of the run is changed. It takes as long as the run took, a sample its share."
+        ]
+
+    def call(self, ctx: Any, params: dict[str, Any]) -> Call:
+        names = ("sample", "seed", "tolerance", "device")
+        given = {name: params[name] for name in names if params.get(name) not in (None, "")}
+        return Call("replay_run", ctx.dataset, {"run": run_of(ctx), **given})
 
 
 class DeleteRun(FormOperator):
@@ -157,10 +194,13 @@ def _paragraphs(record: RunRecord) -> list[str]:
         + (f", {duration(report['seconds']['total'])}" if report.get("seconds", {}).get("total") else "")
         for step, report in record.steps.items()
     ]
+    traced = remember(("trace", record.store), lambda: trace(record))  # reads the store: not at every keystroke
+    origins = [f"- {each.step}: " + "; ".join(each.lines()) for each in traced]
     wrote = [*record.views, *record.brain_keys, *record.workspaces, *([record.overlays] if record.overlays else [])]
     return [
         f"motive-fo {record.version}, begun {record.created}, updated {record.updated}, store `{record.store}`",
         "**Steps**\n" + "\n".join(steps or ["- nothing was computed"]),
+        "**Fingerprints**\n" + "\n".join(origins or ["- nothing was computed"]),
         "**Settings**\n" + "\n".join(settings or ["- the defaults"]),
         "**Wrote**\n" + "\n".join(f"- {name}" for name in [f"the fields {record.run}.*", *wrote]),
         *(["**Exports**\n" + "\n".join(f"- {folder}" for folder in record.exports)] if record.exports else []),

@@ -13,7 +13,7 @@ RUN = "second"
 
 
 def test_a_run_is_made_watched_used_and_deleted(screen, demo, tmp_path):
-    """Eighteen operators: everything from import to delete, in one sitting."""
+    """Nineteen operators: everything from import to delete, in one sitting."""
     import fiftyone as fo
     import fiftyone.operators as foo
 
@@ -68,6 +68,11 @@ def test_a_run_is_made_watched_used_and_deleted(screen, demo, tmp_path):
     assert len(dataset.load_saved_view(f"{RUN}: baseline random 0")) == 6
 
     screen.run("Motive: evaluate attribution", "^One step on each of 8 clips", Run=RUN, Clips="8", Queries="3")
+    screen.close()
+
+    screen.run(
+        "Motive: replay run", "comes out again, equal to the bit: 8 clips, 3 training clips", Run=RUN, Sample="3"
+    )
     screen.close()
 
     screen.run("Motive: write overlays", "overlays of 6 clips", Run=RUN)

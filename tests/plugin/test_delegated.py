@@ -85,6 +85,7 @@ def test_every_operator_runs_from_the_queue_with_progress_and_a_closing_message(
         ("export", {"folder": {"absolute_path": str(target)}, "media": "copy"}, f"2 clips in {target}, 0 skipped"),
         ("baselines", {}, "4 baselines saved as views"),
         ("evaluate_attribution", {"clips": 8, "queries": 3}, "One step on each of 8 clips: "),
+        ("replay_run", {}, f"run 'later' of '{dataset.name}' comes out again, equal to the bit: 13 clips"),
         ("write_overlays", {}, "overlays of 11 clips"),
         ("map_sketches", {}, "11 clips mapped"),
         ("import_clips", {"source": {"absolute_path": str(folder)}}, f"0 clips added to {dataset.name}, 0 updated, 10"),

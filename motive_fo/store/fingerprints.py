@@ -1,0 +1,79 @@
+"""Where the figures of a run come from: a digest of the settings behind each part of its store, and who computed it.
+
+Two parts with one digest were computed with the same settings, from the weights' sums to the decoder. Only attributes
+are read, no rows but the scoring's ids: it costs the same for any number of clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import zarr
+
+from motive_fo.store.inspection import fingerprint
+
+SCORING: Final = "influence"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a part of a store was computed from and by.
+
+    Attributes:
+        digest: of its settings, twelve hexadecimal digits, as ``motive store info`` shows them. Of a scoring: of its
+            settings, of the sketches it used, and of the ids of its clips and queries.
+        settings: those settings.
+        history: package versions, device and time of every computation, oldest first; empty for a scoring.
+    """
+
+    digest: str
+    settings: Mapping[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def origins(path: str | Path) -> dict[str, Origin]:
+    """Part of the store -> its origin: ``motion``, ``train/t750.748-n0`` and its kin, ``influence``. Empty parts, and a
+    folder that is no store, have none."""
+    if not (Path(path) / "zarr.json").is_file():
+        return {}
+    root = zarr.open_group(Path(path), mode="r")
+    tables = {"motion": root["motion"]} if "motion" in root else {}
+    for role in ("query", "train"):
+        if role in root:
+            tables |= {f"{role}/{name}": table for name, table in sorted(cast(zarr.Group, root[role]).groups())}
+    found: dict[str, Origin] = {}
+    for name, table in tables.items():
+        said = cast(dict[str, Any], table.attrs.asdict())
+        if said.get("identity"):
+            found[name] = Origin(fingerprint(said["identity"]), said["identity"], said.get("provenance", []))
+    if SCORING in root:
+        found[SCORING] = _scoring(cast(zarr.Group, root[SCORING]), found)
+    return found
+
+
+def _scoring(group: zarr.Group, tables: Mapping[str, Origin]) -> Origin:
+    settings = cast(dict[str, Any], group.attrs.asdict().get("settings", {}))
+    used = [f"t{float(timestep)!r}-n{noise}" for timestep, noise in settings.get("samples", [])]
+    behind: dict[str, Any] = {
+        "settings": settings,
+        "sketches": {
+            f"{role}/{name}": tables[f"{role}/{name}"].digest
+            for role in ("query", "train")
+            for name in used
+            if f"{role}/{name}" in tables
+        },
+        "ids": {key: _digest(np.asarray(cast("zarr.Array[Any]", group[key])[:])) for key in ("query_id", "train_id")},
+    }
+    return Origin(fingerprint(behind), settings)
+
+
+def _digest(ids: Any) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    for clip_id in ids.tolist():
+        total.update(str(clip_id).encode("utf-8", "surrogatepass") + b"\0")
+    return total.hexdigest()
