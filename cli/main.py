@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from motive_fo import __version__
-from motive_fo.errors import MotiveError
+from motive_fo.errors import MotiveError, is_out_of_memory, not_enough_memory
 
 _COMMANDS = {
     "import": "steps:import_command",
@@ -77,6 +77,10 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except MotiveError as error:
             raise _Refusal(" ".join(str(error).split())) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _Refusal(str(not_enough_memory(error))) from error
         except KeyboardInterrupt:
             click.echo("stopped; what was computed is kept, the same command goes on from there", err=True)
             ctx.exit(130)

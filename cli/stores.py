@@ -36,21 +36,25 @@ def info_command(store: str, out: Output) -> None:
 
 @store_group.command("verify")
 @click.argument("store", type=click.Path())
+@click.option("--repair", is_flag=True, help="mark damaged rows as not computed, for the next run of the step")
 @output_options(progress=False)
 @click.pass_context
-def verify_command(ctx: click.Context, store: str, out: Output) -> None:
+def verify_command(ctx: click.Context, store: str, repair: bool, out: Output) -> None:
     """Read all of the folder STORE once and say what is wrong: checksums, missing chunks, empty or repeated rows.
 
-    The exit code is 1 where something is.
+    The exit code is 1 where something is, also where it was repaired: the rows are still to be computed.
 
     \b
     motive store verify run.zarr
+    motive store verify run.zarr --repair
     """
     from motive_fo.store.inspection import verify_store
 
-    check = verify_store(store)
+    check = verify_store(store, repair=repair)
     verdict = f"{len(check.problems)} problems" if check.problems else "sound"
-    lines = [*check.problems, *(f"note: {note}" for note in check.notes), f"{check.rows} rows read: {verdict}"]
+    lines = [*check.problems, *(f"note: {note}" for note in check.notes)]
+    lines += [f"{name}: {count} rows marked as not computed" for name, count in check.repaired.items()]
+    lines.append(f"{check.rows} rows read: {verdict}")
     out.emit(check.as_dict(), lines)
     ctx.exit(1 if check.problems else 0)
 

@@ -53,6 +53,7 @@ def examine(
         ("decoders", _decoders),
         ("flow", _flow),
         ("model", _model),
+        ("projection", _projection),
         ("data folder", _data_folder),
         ("database", _database),
         ("plugin", _plugin),
@@ -169,6 +170,30 @@ def _model() -> list[Finding]:
     model = load_model("tiny", "cpu")
     count = sum(parameter.numel() for _, parameter in attributed_parameters(model.network))
     return [Finding("ok", "model", f"tiny is ready, {count:,} attributed parameters")]
+
+
+def _projection() -> list[Finding]:
+    import torch
+
+    from motive_fo.attribution import projection
+    from motive_fo.attribution.probe import device_change, probe_projection
+    from motive_fo.config import AttributionConfig
+
+    config = AttributionConfig()
+    made = projection.build_projection(
+        config.projection, dimension=config.dimension, block=config.block, seed=config.seed, parameters=0
+    )
+    found = probe_projection(made)
+    text = (
+        f"{config.projection}: squared lengths {found.length:.3f} times what they were (1 within "
+        f"{found.allowed_length:.3f}), cosines moved by at most {found.cosine:.3f} ({found.allowed_cosine:.3f})"
+    )
+    if not found.sound:
+        return [Finding("fail", "projection", f"{text}: do not trust sketches of this machine; reinstall torch")]
+    if torch.cuda.is_available() and (change := device_change(made, "cuda")) > 1e-5:
+        text = f"the GPU's sketches differ from the CPU's by {change:.1e} of their length: do not trust them"
+        return [Finding("fail", "projection", text)]
+    return [Finding("ok", "projection", text)]
 
 
 def _numerics(attribution: AttributionConfig, clip: ClipConfig | None, video: str | Path | None) -> list[Finding]:

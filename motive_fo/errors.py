@@ -87,6 +87,10 @@ CLIP_CODES: Final[dict[str, tuple[str, str]]] = {
         "The process that computed the clip crashed or ran out of memory, twice.",
         "Give fewer --devices or --workers if memory was short; try the clip again with --retry-failed.",
     ),
+    "out_of_memory": (
+        "There was not enough memory for this clip, on the GPU or in the machine.",
+        "Fewer frames or a smaller size, --checkpointing on, --offload on; then --retry-failed.",
+    ),
     "constant_scores": (
         "All training clips have the same score for this query.",
         "Look at the query and the training clips: something made their gradients alike.",
@@ -101,6 +105,9 @@ CLIP_CODES: Final[dict[str, tuple[str, str]]] = {
         "Report it with the clip; the run went on.",
     ),
 }
+
+
+_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
 
 
 class ClipError(Exception):
@@ -119,3 +126,21 @@ class ClipError(Exception):
         self.stage = stage
         self.code = code
         self.message = message
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, of the machine or of a GPU. torch has a class for the latter alone, and is not loaded
+    here."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+
+
+def not_enough_memory(error: BaseException) -> MotiveError:
+    """The sentence for a call that memory was too short for."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return MotiveError(
+        f"not enough memory ({text}): end other programs or give this one more, then run the step again: what was "
+        "written is kept"
+    )

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.robustness [--kills N] [--parts inputs,kills,disks,database]``: results/robustness.json.
+"""``python -m benchmarks.robustness [--kills N] [--parts inputs,kills,...]``: results/robustness.json.
 
 Needs PyAV's encoders and, for the disks, root on Linux. It starts a database of its own. Parts that were measured are
 kept in ``benchmarks/.cache/robustness`` and only measured again when named; the result is written from

@@ -38,7 +38,7 @@ def in_child(function: Callable[..., Any], *given: Any, kill_after: float | None
         _be_child(read, write, function, given)
     os.close(write)
     deadline = time.monotonic() + (limit if kill_after is None else kill_after)
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -50,7 +50,8 @@ def in_child(function: Callable[..., Any], *given: Any, kill_after: float | None
     with os.fdopen(read) as pipe:
         text = pipe.read()
     if not text:
-        raise RuntimeError(f"crash: {function.__name__}{given}")
+        code = os.waitstatus_to_exitcode(ended[1])
+        raise RuntimeError(f"crash, exit code {code}: {function.__name__}{given}")
     answer = json.loads(text)
     if "error" in answer:
         raise RuntimeError(answer["error"])
@@ -85,7 +86,7 @@ def begin(home: str, clips: str) -> None:
     motive_fo.import_clips(f"{clips}/queries", NAME, role="query")
 
 
-def step(name: str, home: str) -> float:
+def step(name: str, home: str, retry_failed: bool = False) -> float:
     """One step of the run; returns its seconds."""
     import torch
 
@@ -95,9 +96,9 @@ def step(name: str, home: str) -> float:
     os.environ["MOTIVE_DATA"] = f"{home}/data"
     began = time.monotonic()
     if name == "motion":
-        motive_fo.compute_motion(NAME)
+        motive_fo.compute_motion(NAME, retry_failed=retry_failed)
     elif name == "gradients":
-        motive_fo.compute_gradients(NAME)
+        motive_fo.compute_gradients(NAME, retry_failed=retry_failed)
     elif name == "influence":
         motive_fo.score_influence(NAME)
     elif name == "curate":
@@ -108,13 +109,20 @@ def step(name: str, home: str) -> float:
 
 
 def told(name: str, home: str) -> str:
-    """The step's refusal: kind and sentence of a ``MotiveError``, what else it raised, or nothing."""
+    """The step's refusal, as the command line has it; what else it raised; or nothing."""
+    import click
+    from motive_fo_cli.main import LazyGroup
+
     from motive_fo.errors import MotiveError
 
+    group = LazyGroup(name="motive")
+    group.get_command = lambda *_: click.Command(name, callback=lambda: step(name, home))  # type: ignore[method-assign]
     try:
-        step(name, home)
-    except MotiveError as error:
-        return f"{type(error).__name__}: {error}"
+        group.main([name], standalone_mode=False)
+    except click.ClickException as refusal:
+        cause = refusal.__cause__
+        kind = type(cause).__name__ if isinstance(cause, MotiveError) else "MotiveError"
+        return f"{kind}: {refusal.message}"
     except BaseException as error:
         return f"not caught: {type(error).__name__}: {error}"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from benchmarks.robustness.faults import (
     step,
     told,
 )
+from benchmarks.robustness.pressure import memory, writers
 
 Rows = list[dict[str, Any]]
 
 
-PARTS = ("inputs", "kills", "disks", "database")
+PARTS = ("inputs", "kills", "disks", "database", "memory", "writers")
 
 
 def run(part: str, scratch: Path, port: int, wanted_kills: int) -> dict[str, Any]:
@@ -45,6 +47,10 @@ def run(part: str, scratch: Path, port: int, wanted_kills: int) -> dict[str, Any
             _kills(scratch, clips, wanted_kills, rows, goals, more)
         elif part == "disks":
             _disks(scratch, clips, rows, goals, more)
+        elif part == "memory":
+            _memory(scratch, clips, rows, goals, more)
+        elif part == "writers":
+            _writers(scratch, clips, rows, goals, more)
         else:
             _database(scratch, clips, database, rows, goals, more)
     finally:
@@ -136,6 +142,46 @@ def _database(scratch: Path, clips: Path, database: Database, rows: Rows, goals:
         goal("steps without a database that ended without a clear sentence", "0", wild, wild == 0),
         goal("differences from a calm run once the database was back", "0", len(lost), not lost),
     ]
+
+
+def _memory(scratch: Path, clips: Path, rows: Rows, goals: Rows, more: dict[str, Any]) -> None:
+    *tried, after = memory(scratch, clips)
+    for name in STEPS:
+        ends = Counter(_short(row["said"]) or "finished" for row in tried if row["step"] == name)
+        ended = "; ".join(f"{count} {end}" for end, count in ends.most_common())
+        rows.append({"tried": f"memory short: {name}", "times": ends.total(), "ended": ended})
+    wild, lost = sum(row["said"].startswith("not caught") for row in tried), after["different"]
+    rows.append({"tried": "memory short, then enough", "times": 1, "ended": f"{len(lost)} differences"})
+    more |= {"memory": tried, "memory afterwards": lost[:50]}
+    goals += [
+        goal("steps without enough memory that ended without a clear sentence", "0", wild, wild == 0),
+        goal("differences from a calm run once there was memory", "0", len(lost), not lost),
+    ]
+
+
+def _writers(scratch: Path, clips: Path, rows: Rows, goals: Rows, more: dict[str, Any]) -> None:
+    found = writers(scratch, clips, rounds=4)
+    lost = [key for row in found for key in row.get("different", ())]
+    wild = 0
+    for name in STEPS:
+        said = [row["said"] for row in found if row["step"] == name]
+        wild += sum(one.startswith("not caught") for each in said for one in each)
+        wild += sum(all(each) for each in said)
+        refused = sum(any(each) for each in said)
+        ended = f"{refused} times one was refused, {len(said) - refused} times both went through"
+        rows.append({"tried": f"two processes at once: {name}", "times": len(said), "ended": ended})
+    rows.append({"tried": "two processes, afterwards", "times": 4, "ended": f"{len(lost)} differences"})
+    more |= {"writers": [row for row in found if "said" in row], "writers afterwards": lost[:50]}
+    goals += [
+        goal(
+            "pairs of processes of which neither finished, or one ended without a clear sentence", "0", wild, wild == 0
+        ),
+        goal("differences from a calm run after two processes at once", "0", len(lost), not lost),
+    ]
+
+
+def _short(said: str) -> str:
+    return " ".join(said.split())[:90]
 
 
 def _corpus(folder: str) -> None:

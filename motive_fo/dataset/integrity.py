@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -15,14 +13,15 @@ from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import fiftyone, load_dataset
 from motive_fo.dataset.motion_report import motion_settings
 from motive_fo.dataset.run_record import RunRecord, load_run
-from motive_fo.influence.selection import scored_clips
-from motive_fo.pipeline.refusals import ScoreSpread, outlier_sentence, outlying_gradients
+from motive_fo.pipeline.refusals import outlier_sentence, outlying_gradients
+from motive_fo.store.inspection import verify_store
+from motive_fo.store.merge import tables_of
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.sketches import SketchTables
 from motive_fo.store.table import Status, Table
 
 _KNOWN: Final = (Status.DONE, Status.STATIC)
-_AGAIN: Final = "run the step again, which writes it anew"
+_AGAIN: Final = "run the step again"
 
 
 @dataclass(frozen=True)
@@ -45,64 +44,34 @@ def check_run(dataset: Any, run: str) -> list[Check]:
     """
     record = load_run(dataset, run)
     store = RunStore(record.store)
-    parts: list[tuple[str, Callable[[], list[str] | Check]]] = [
-        (name, partial(_table_faults, table)) for name, table in _tables(store).items()
-    ]
-    parts += [
-        ("gradients", lambda: _outliers(store)),
-        ("scores", lambda: _score_faults(store)),
-        ("dataset and store", lambda: _dataset_faults(dataset, record, store)),
-        ("record", lambda: _record_faults(dataset, record, store)),
+    parts: list[tuple[str, Callable[[], list[Check]]]] = [
+        ("store", lambda: _store(record.store)),
+        ("gradients", lambda: [_outliers(store)]),
+        ("dataset and store", lambda: _told("dataset and store", _dataset_faults(dataset, record, store))),
+        ("record", lambda: _told("record", _record_faults(dataset, record, store))),
     ]
     checks = []
     for subject, part in parts:
         try:
-            found = part()
+            checks += part()
         except Exception as error:  # damage shows as whatever the reader of it raises
-            found = [f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}); {_AGAIN}"]
-        if isinstance(found, Check):
-            checks.append(found)
-        else:
-            checks.append(Check("fail" if found else "ok", subject, "; ".join(found) or "as it should be"))
+            text = " ".join(str(error).split())[:200]
+            checks.append(Check("fail", subject, f"cannot be read ({type(error).__name__}: {text})"))
     return checks
 
 
-def _tables(store: RunStore) -> dict[str, Table]:
-    tables = {"motion": store.table("motion")} if store.has_table("motion") else {}
-    for role in ("train", "query"):
-        if store.has_table(role):
-            sketches = store.sketches(role)
-            tables |= {f"{role}, {sample}": table for sample, table in sketches.tables.items()}
-    return tables
+def _told(subject: str, faults: list[str]) -> list[Check]:
+    return [Check("fail" if faults else "ok", subject, "; ".join(faults) or "as it should be")]
 
 
-def _table_faults(table: Table) -> list[str]:
-    """Checksums (by reading), ids twice, and finished rows that hold nothing."""
-    faults = []
-    twice = [clip_id for clip_id, count in Counter(table.ids).items() if count > 1]
-    if twice:
-        faults.append(f"{len(twice)} ids have several rows ({twice[0]}): delete the run and compute it again")
-    done = [clip_id for clip_id in table.ids if table.status(clip_id) in _KNOWN]
-    for column in table.columns:
-        values = table.read(column, table.ids)  # a damaged chunk raises here
-        if column in ("sketch", "norm", "mean"):
-            empty = _empty(values[[table.status(clip_id) in _KNOWN for clip_id in table.ids]])
-            if empty.any():
-                first = done[int(np.flatnonzero(empty)[0])]
-                faults.append(f"{column}: {empty.sum()} finished rows hold no numbers ({first}): a chunk is missing")
-    pending = len(table) - sum(table.status(clip_id) != Status.PENDING for clip_id in table.ids)
-    if pending:
-        faults.append(f"{pending} of {len(table)} rows are not computed: {_AGAIN}")
-    return faults
-
-
-def _empty(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Rows without one finite number, or with nothing but zeros in what is finite; a clip may be without a mask."""
-    flat = values.reshape(len(values), -1)
-    finite = np.isfinite(flat)
-    if flat.shape[1] == 1:  # a motion of zero is one
-        return np.asarray(~finite[:, 0])
-    return np.asarray(~finite.any(1) | (np.where(finite, flat, 0) == 0).all(1))
+def _store(path: str) -> list[Check]:
+    """The store by itself, with the way out."""
+    found = verify_store(path)
+    checks = [Check("warn", "store", note) for note in found.notes]
+    for problem in found.problems:
+        text = f"{problem}. Mark what is damaged as not computed (motive store verify {path} --repair), then {_AGAIN}"
+        checks.append(Check("fail", "store", text))
+    return checks or [Check("ok", "store", f"{found.rows} rows read, sound")]
 
 
 def _outliers(store: RunStore) -> Check:
@@ -115,24 +84,6 @@ def _outliers(store: RunStore) -> Check:
     return Check("ok", "gradients", f"no outlying length among {len(ids)}")
 
 
-def _score_faults(store: RunStore) -> list[str]:
-    if not store.has_table("influence"):
-        return []
-    scores_QN, queries, train = store.read_scores("motion")
-    faults = []
-    spread = ScoreSpread(len(queries))
-    spread.add(scores_QN)
-    if alike := [query for query, same in zip(queries, spread.alike_Q, strict=True) if same]:
-        faults.append(f"{len(alike)} queries give every clip the same score ({alike[0]}): score again without them")
-    if not scored_clips(scores_QN).any():
-        faults.append("no clip has a score for every query: score again (motive influence)")
-    sketches = store.sketches("train")
-    lost = [clip_id for clip_id in train if sketches.status(clip_id) == Status.PENDING]
-    if lost:
-        faults.append(f"{len(lost)} scored clips have no gradient in the store ({lost[0]}): {_AGAIN}")
-    return faults
-
-
 def _dataset_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[str]:
     """Fields that say something else than the store, and rows that belong to no sample."""
     faults: list[str] = []
@@ -140,7 +91,7 @@ def _dataset_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[st
     ids = set(chosen.ids)
     if record.query_dataset and fiftyone().dataset_exists(record.query_dataset):
         ids |= set(records_of(load_dataset(record.query_dataset)).ids)
-    for name, table in _tables(store).items():
+    for name, table in tables_of(store):
         orphans = [clip_id for clip_id in table.ids if clip_id not in ids]
         if orphans:
             faults.append(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from motive_fo.clips.clip import Clip
-from motive_fo.errors import ClipError, MotiveError
+from motive_fo.errors import ClipError, MotiveError, is_out_of_memory
 from motive_fo.models.base import StagedModel, VideoModel
 from motive_fo.pipeline.motion import MotionSettings
 from motive_fo.pipeline.record import ClipRecord, Version
@@ -215,7 +215,8 @@ def _failures() -> Iterator[None]:
     except MotiveError:
         raise
     except Exception as error:
-        raise ClipError("encode", "encode_failed", f"{type(error).__name__}: {error}") from error
+        code = "out_of_memory" if is_out_of_memory(error) else "encode_failed"
+        raise ClipError("encode", code, f"{type(error).__name__}: {error}") from error
 
 
 def _plain(tensors: Mapping[str, torch.Tensor], **facts: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from motive_fo.attribution.gradients import clip_sketch, streaming
+from motive_fo.attribution.probe import device_change
 from motive_fo.clips.spec import ClipSpec
 from motive_fo.config import AttributionConfig
 from motive_fo.errors import ClipError
@@ -150,12 +151,7 @@ def _projection_on(model: VideoModel, motion: MotionSettings, attribution: Attri
     if model.device.type == "cpu":
         return []
     projection = GradientSettings.build(motion, attribution, model).projection
-    gradient = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
-    here, there = (
-        projection.combine({"probe": projection.project("probe", gradient.to(device))}).double()
-        for device in ("cpu", model.device)
-    )
-    change = float((here - there).norm() / here.norm())
+    change = device_change(projection, model.device)
     verdict: Verdict = "ok" if change < 1e-5 else "fail"
     return [Check(verdict, "projection", f"on {model.device} and on the CPU: differs by {change:.1e} of its length")]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from motive_fo.clips.digest import content_digest, file_stamp
-from motive_fo.errors import ClipError
+from motive_fo.errors import ClipError, is_out_of_memory
 from motive_fo.store.table import Row, Status, Table
 
 
@@ -30,7 +30,8 @@ class ClipRecord:
 
 @dataclass(frozen=True)
 class Version:
-    """What a result was computed from: size, modification time and digest of the file, digest of the caption."""
+    """What a result was computed from: size and modification time of the file, and ``content``: digest of the file,
+    ``@`` and the start of the clip unless it is the file's, ``+`` and the digest of the caption where it matters."""
 
     size: int
     mtime_ns: int
@@ -49,7 +50,14 @@ def version_of(record: ClipRecord, *, with_caption: bool) -> Version:
         digest = content_digest(record.path)
     except (ClipError, OSError):
         return Version(-1, -1, "")
-    return Version(stamp.size, stamp.mtime_ns, f"{digest}+{caption_digest(record.caption)}" if with_caption else digest)
+    content = f"{digest}{_window(record)}"
+    return Version(
+        stamp.size, stamp.mtime_ns, f"{content}+{caption_digest(record.caption)}" if with_caption else content
+    )
+
+
+def _window(record: ClipRecord) -> str:
+    return f"@{record.start!r}" if record.start else ""
 
 
 def outdated(
@@ -79,6 +87,9 @@ def _is_current(
     size, mtime_ns, content = int(stored[0]), int(stored[1]), str(stored[2])
     if with_caption and content and not content.endswith(f"+{caption_digest(record.caption)}"):
         return False
+    _, at, start = content.partition("+")[0].partition("@")
+    if content and at + start != _window(record):
+        return False
     try:
         stamp = file_stamp(record.path)
     except (ClipError, OSError):
@@ -93,6 +104,8 @@ def as_clip_error(error: BaseException) -> ClipError:
     if isinstance(error, ClipError):
         return error
     text = " ".join(str(error).split())[:500]
+    if is_out_of_memory(error):
+        return ClipError("internal", "out_of_memory", text or type(error).__name__)
     return ClipError("internal", "internal_error", f"{type(error).__name__}: {text}")
 
 

@@ -9,7 +9,7 @@ import pytest
 import motive_fo
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.run_record import list_runs
-from motive_fo.errors import FailureLimitError
+from motive_fo.errors import FailureLimitError, MotiveError
 
 
 @pytest.fixture
@@ -41,3 +41,18 @@ def test_a_run_that_mostly_fails_stops_and_loses_nothing(mostly_broken):
     assert _states(mostly_broken) == {"described": 3, "failed": 12}
     with pytest.raises(FailureLimitError, match="train gradients stopped: 10 of 15 clips failed"):
         motive_fo.compute_gradients(mostly_broken, train=mostly_broken.view(), query=mostly_broken.limit(3))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")]
+)
+def test_a_step_that_memory_is_too_short_for_says_so_and_goes_on_later(mostly_broken, monkeypatch, error):
+    def short(*_, **__):
+        raise error
+
+    monkeypatch.setattr("motive_fo.dataset.steps.write_motion", short)
+    with pytest.raises(MotiveError, match=r"not enough memory .* run the step again"):
+        motive_fo.compute_motion(mostly_broken, engine={"max_failed": 1})
+    monkeypatch.undo()
+    assert motive_fo.compute_motion(mostly_broken, engine={"max_failed": 1}).computed == 0
+    assert mostly_broken.count("motive.motion_mean") == 3

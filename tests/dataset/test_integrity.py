@@ -15,6 +15,7 @@ from motive_fo.dataset import steps
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.integrity import check_run
 from motive_fo.dataset.run_record import load_run, save_run
+from motive_fo.store.inspection import verify_store
 from motive_fo.store.run_store import RunStore
 
 TRAIN = "train/t750.748-n0"
@@ -47,7 +48,11 @@ def store(run_of):
 
 
 def _failing(dataset):
-    return {check.subject: check.text for check in check_run(dataset, "motive") if check.level == "fail"}
+    found = {}
+    for check in check_run(dataset, "motive"):
+        if check.level == "fail":
+            found[check.subject] = f"{found.get(check.subject, '')} {check.text}"
+    return found
 
 
 def test_a_sound_run_is_called_sound(run_of):
@@ -73,22 +78,30 @@ def _done(store):
     return int(np.flatnonzero(zarr.open_group(store, mode="r")[f"{TRAIN}/status"][:] == 1)[0])
 
 
+def _repeat_a_sketch(store):
+    states = zarr.open_group(store, mode="r")[f"{TRAIN}/status"][:]
+    one, other = np.flatnonzero(states == 1)[:2].tolist()
+    sketch = zarr.open_group(store, mode="a")[f"{TRAIN}/sketch"]
+    sketch[other] = sketch[one]
+
+
 @pytest.mark.parametrize(
     ("plant", "subject", "words"),
     [
-        (_flip_a_bit, "train, timestep", "checksum"),
-        (_lose_a_chunk, "train, timestep", "a chunk is missing"),
+        (_flip_a_bit, "store", "checksum"),
+        (_lose_a_chunk, "store", "a chunk is missing"),
+        (lambda s: _change(s, f"{TRAIN}/sketch", _done(s), np.nan), "store", "1 clips are done and have no finite"),
         (
-            lambda s: _change(s, f"{TRAIN}/sketch", _done(s), np.nan),
-            "train, timestep",
-            "1 finished rows hold no",
+            lambda s: _change(s, f"{TRAIN}/sketch", _done(s), 0.0),
+            "store",
+            "1 clips are done and have a sketch of zeros",
         ),
-        (lambda s: _change(s, f"{TRAIN}/sketch", _done(s), 0.0), "train, timestep", "1 finished rows hold no"),
-        (lambda s: _change(s, f"{TRAIN}/status", _done(s), 0), "train, timestep", "1 of 15 rows are not computed"),
+        (lambda s: _change(s, f"{TRAIN}/norm", _done(s), np.nan), "store", "have no finite norm"),
+        (_repeat_a_sketch, "store", "1 clips have the sketch of another clip"),
         (lambda s: _change(s, "motion/mean", 0, 77.0), "dataset and store", "motion_mean of 1 samples"),
-        (lambda s: _change(s, "influence/motion", slice(None), 0.5), "scores", "the same score"),
+        (lambda s: _change(s, "influence/motion", slice(None), 0.5), "store", "the same score"),
     ],
-    ids=["bit", "chunk", "nan", "zero", "pending", "field", "constant"],
+    ids=["bit", "chunk", "nan", "zero", "norm", "repeated", "field", "constant"],
 )
 def test_planted_damage_is_named(run_of, store, plant, subject, words):
     plant(store)
@@ -97,10 +110,36 @@ def test_planted_damage_is_named(run_of, store, plant, subject, words):
     assert words in text.lower()
 
 
+def test_rows_that_wait_are_a_warning(run_of, store):
+    _change(store, f"{TRAIN}/status", _done(store), 0)
+    assert "1 of 15 clips are not computed yet" in " ".join(
+        check.text for check in check_run(run_of[0], "motive") if check.level == "warn"
+    )
+
+
+def _sketches(store):
+    sketches = RunStore(store).sketches("train")
+    return sketches.read("sketch", sketches.ids)
+
+
+@pytest.mark.parametrize("plant", [_flip_a_bit, _lose_a_chunk, lambda s: _change(s, f"{TRAIN}/sketch", _done(s), 0.0)])
+def test_damage_is_repaired_by_computing_what_is_damaged_again(run_of, store, plant):
+    dataset, _ = run_of
+    before = _sketches(store)
+    plant(store)
+    check = verify_store(store, repair=True)
+    assert check.problems
+    (name,) = check.repaired
+    assert name == TRAIN
+    assert motive_fo.compute_gradients(dataset)["train"].computed == check.repaired[TRAIN] > 0
+    assert verify_store(store).problems == []
+    np.testing.assert_array_equal(_sketches(store), before)
+
+
 def test_ids_twice_are_named(run_of, store):
     ids = zarr.open_group(store, mode="a")["motion/id"]
     ids[1:2] = np.asarray([str(ids[0])], dtype=np.dtypes.StringDType())
-    assert "1 ids have several rows" in _failing(run_of[0])["motion"]
+    assert "motion: 1 clips have several rows" in _failing(run_of[0])["store"]
 
 
 def test_rows_without_a_sample_and_lost_views_are_named(run_of, store):

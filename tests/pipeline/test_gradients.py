@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from motive_fo.attribution.gradients import MASKED, UNMASKED
@@ -166,6 +167,57 @@ def test_a_model_that_raises_is_recorded_on_the_clip(tmp_path, records, settings
     report, table = _run(tmp_path / "r.zarr", records["train"][:1], settings)
     assert report.codes == {"encode_failed": 1}
     assert table.read("message", [records["train"][0].id])[0] == "ValueError: no such word"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_clip_that_memory_is_too_short_for_is_recorded_and_can_be_tried_again(
+    tmp_path, records, settings, monkeypatch, error
+):
+    real, first, second = sketching.clip_sketch, *records["train"][:2]
+    calls = []
+
+    def short(*given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise error
+        return real(*given)
+
+    monkeypatch.setattr(sketching, "clip_sketch", short)
+    report, table = _run(tmp_path / "r.zarr", [first, second], settings)
+    assert report.codes == {"out_of_memory": 1}
+    assert [table.status(r.id).name for r in (first, second)] == ["FAILED", "DONE"]
+    report, table = _run(tmp_path / "r.zarr", [first, second], settings, retry_failed=True)
+    assert report.computed == 1
+    assert table.status(first.id).name == "DONE"
+
+
+def test_an_encoder_that_memory_is_too_short_for_is_no_fault_of_the_clip(tmp_path, records, settings, monkeypatch):
+    def short(self, frames):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TinyModel, "encode_frames", short)
+    report, _ = _run(tmp_path / "r.zarr", records["train"][:1], settings)
+    assert report.codes == {"out_of_memory": 1}
+
+
+def test_a_clip_that_starts_elsewhere_in_its_file_is_another_clip(tmp_path, records, settings):
+    path, (first, second) = tmp_path / "r.zarr", records["train"][:2]
+    _, table = _run(path, [first, second], settings)
+    before = table.read("sketch", [first.id])
+    moved = dataclasses.replace(first, start=0.25)
+    report, table = _run(path, [moved, second], settings)
+    assert report.computed == 1
+    assert not np.array_equal(table.read("sketch", [first.id]), before)
+    assert RunStore(path).table("motion").read("content", [first.id])[0].endswith("@0.25")
+    report, _ = _run(path, [moved, second], settings)
+    assert report.computed == 0
 
 
 def test_other_weights_filters_or_maps_are_refused(whole, tmp_path, records, settings, motion_settings):

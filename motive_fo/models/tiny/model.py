@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from motive_fo.clips.spec import ClipSpec
-from motive_fo.errors import ConfigError, InputError
+from motive_fo.errors import ConfigError, InputError, is_out_of_memory
 from motive_fo.models.base import Noised
 from motive_fo.models.card import ModelCard
 from motive_fo.models.tiny.autoencoder import CHANNELS, Autoencoder
@@ -207,6 +207,8 @@ def load(device: str | torch.device = "cpu", weights: Path | None = None) -> Tin
         stored = {name: value.float() for name, value in parse(data).items()}
         parts.load_state_dict(stored)
     except (SafetensorError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"{path} does not hold weights of this version of the embedded model: install the package again, or train "
             f"them with scripts/train_tiny.py ({str(error).splitlines()[0]})"

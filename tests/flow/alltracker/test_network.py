@@ -30,7 +30,7 @@ def _agree(found, expected):
         pytest.param("tiny", 2, 200, 330, "whole", marks=pytest.mark.slow),
         ("tiny", 3, 130, 66, "sliding"),
         pytest.param("tiny", 16, 24, 200, "sliding", marks=pytest.mark.slow),
-        ("tiny", 17, 128, 128, "whole"),
+        pytest.param("tiny", 17, 128, 128, "whole", marks=pytest.mark.slow),
         pytest.param("tiny", 24, 64, 72, "whole", marks=pytest.mark.slow),
         ("tiny", 33, 90, 70, "sliding"),
     ],
@@ -44,7 +44,8 @@ def test_the_network_gives_what_dense_matching_gives(networks, variant, length, 
     _agree(found, dense_alltracker(lively_state(variant), frames, 2, mode))
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_network_gives_what_dense_matching_gives_with_other_weights(seed):
     network = build_network("tiny")
     network.load_state_dict(lively_state("tiny", seed))
@@ -54,7 +55,7 @@ def test_the_network_gives_what_dense_matching_gives_with_other_weights(seed):
 
 @pytest.mark.parametrize(
     ("variant", "way", "memory"),
-    [("full", "tiles", 2**22), ("full", "chunks", 2**30)]
+    [pytest.param("full", *each, marks=pytest.mark.slow) for each in (("tiles", 2**22), ("chunks", 2**30))]
     + [("tiny", way, memory) for way in ("volume", "chunks", "tiles") for memory in (2**18, 2**30)],
 )
 def test_neither_way_nor_memory_changes_the_answer(networks, variant, way, memory):
@@ -68,7 +69,7 @@ def test_neither_way_nor_memory_changes_the_answer(networks, variant, way, memor
         network.way = network.memory = None
 
 
-@pytest.mark.parametrize("length", [2, 18])
+@pytest.mark.parametrize("length", [2, pytest.param(18, marks=pytest.mark.slow)])
 def test_a_clip_is_the_same_alone_and_in_a_batch(networks, length):
     frames = torch.cat([textured_frames(length, 100, 80, seed) for seed in range(3)])
     together = networks["tiny"](frames, iterations=2)
