@@ -70,7 +70,7 @@ def _blocks(flat: torch.Tensor, n: int, least: int) -> Iterator[tuple[int, torch
 
 def _sum_of_parts(parts: Mapping[str, torch.Tensor], dimension: int) -> torch.Tensor:
     """float64 (D,) on the CPU, added in name order: the sum does not depend on when a tensor came."""
-    total = torch.zeros(dimension, dtype=torch.float64)
+    total = torch.zeros(dimension, dtype=torch.float64, device="cpu")
     for name in sorted(parts):
         total += parts[name].to("cpu", torch.float64)
     return total

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -25,8 +26,8 @@ _MANY: Final = 1 << 16
 
 
 def budget_count(share: float, clips: int) -> int:
-    """ceil(share * clips), without rounding errors turning 0.1 * 30 into 4."""
-    return min(clips, math.ceil(round(share * clips, 9)))
+    """ceil(share * clips) of the share as it is written: in floating point 0.1 * 30 is more than 3."""
+    return min(clips, math.ceil(Fraction(repr(float(share))) * clips))
 
 
 class Rows(Protocol):

@@ -19,8 +19,7 @@ _TOP: Final = 15
 def pack(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int16]]:
     """Vectors (..., D) as float16 (..., D) and an exponent each, int16 (...). NaN and infinity stay what they are."""
     largest = np.max(np.abs(values), axis=-1, where=np.isfinite(values), initial=0)
-    exponent = np.frexp(largest)[1].astype(np.int32) - _TOP
-    exponent[largest == 0] = 0
+    exponent = np.where(largest == 0, 0, np.frexp(largest)[1].astype(np.int32) - _TOP)
     return np.ldexp(values.astype(np.float64), -exponent[..., None]).astype(np.float16), exponent.astype(np.int16)
 
 

@@ -39,3 +39,17 @@ def test_noise_depends_on_seed_and_shape_alone():
 def test_half_precision_predictions_are_compared_in_float32():
     p, t = torch.randn(1, 4, 3, 8, 8).half(), torch.randn(1, 4, 3, 8, 8).half()
     assert motion_weighted_loss(p, t).dtype == torch.float32
+
+
+def test_the_noise_of_a_seed_and_a_shape_is_fixed_for_ever():
+    """Sketches made years apart are compared: the generator's seed is pinned, and torch's defaults do not reach it."""
+    # sha256 of "5|2,3", its first 8 bytes read little-endian, without the lowest bit
+    expected = torch.randn((2, 3), generator=torch.Generator("cpu").manual_seed(5570790071737968729))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        noise = shared_noise((2, 3), 5)
+    finally:
+        torch.set_default_dtype(before)
+    assert noise.dtype == torch.float32
+    assert torch.equal(noise, expected)

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motive_fo.attribution import counter, hadamard
+from motive_fo.attribution import counter, hadamard, projection
 from motive_fo.attribution.projection import (
     FastfoodProjection,
     GaussianProjection,
     IdentityProjection,
+    SRHTProjection,
     build_projection,
 )
 from motive_fo.errors import ConfigError
@@ -209,3 +210,235 @@ def test_wrong_settings_are_refused(kind, dimension, block, text):
 def test_identity_refuses_a_large_model():
     with pytest.raises(ConfigError, match="choose fastfood"):
         build_projection("identity", dimension=512, block=4096, seed=0, parameters=10**9)
+
+
+# -- in detail: small maps, by hand ------------------------------------------------------------------------------------
+
+
+def _by_hand(kind, size, dimension, block, seed, name):
+    """The whole map of one tensor as a dense matrix, from the definitions in the classes' texts."""
+    if kind == "gaussian":
+        key = counter.derive_key("gaussian", seed, name)
+        return counter.gaussians(key, 0, 0, size, dimension, CPU).double().T / math.sqrt(dimension)
+    key, blocks = counter.derive_key(kind, seed, name), []
+    for number, at in enumerate(range(0, size, block)):
+        left, n = size - at, block
+        if left < block:
+            n = min(block, dimension * (4 if kind == "fastfood" else 1))
+            while n < left:
+                n *= 2
+        signs = counter.signs(key, 0, number, 1, n, CPU)[0].double()
+        h = hadamard.matrix(n, CPU, torch.float64)
+        if kind == "fastfood":
+            words = counter.words(counter.derive_key("fastfood", seed), 2, n, 1, n, CPU)[0]
+            gaussians = counter.gaussians(key, 1, number, 1, n, CPU)[0].double()
+            order = torch.argsort(words, stable=True)
+            made = _dense_block(dimension, n, signs, order, gaussians)
+        else:
+            drawn = counter.halves(key, 3, number, 1, dimension, CPU)[0]
+            kept = torch.arange(dimension) * (n // dimension) + drawn % (n // dimension)
+            row_signs = 1.0 - 2 * (drawn >> 15).double()
+            made = row_signs[:, None] * h[kept] * signs / math.sqrt(dimension)
+        blocks.append(made[:, :left])
+    return torch.cat(blocks, 1)
+
+
+@pytest.mark.parametrize("kind", ["fastfood", "srht", "gaussian"])
+@pytest.mark.parametrize(("dimension", "block"), [(128, 128), (128, 512), (256, 512)])
+@pytest.mark.parametrize("size", [1, 513, 1200])
+def test_small_maps_are_their_dense_matrices(kind, dimension, block, size, monkeypatch):
+    gradient = torch.randn(size, generator=torch.Generator().manual_seed(size))
+    expected = _by_hand(kind, size, dimension, block, 3, "w") @ gradient.double()
+    made = build_projection(kind, dimension=dimension, block=block, seed=3, parameters=size)
+    found = _sketch(made, {"w": gradient})
+    assert (found.dtype, found.shape) == (torch.float32, (dimension,))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(_sketch(made, {"w": gradient.reshape(1, -1)}), found)  # from what is kept, and of any shape
+    # how many elements are worked on at once bounds memory and changes nothing else
+    for elements in (1, 2 * block):
+        monkeypatch.setattr(projection, "_GROUP_ELEMENTS", elements)
+        again = build_projection(kind, dimension=dimension, block=block, seed=3, parameters=size)
+        torch.testing.assert_close(_sketch(again, {"w": gradient}), found, rtol=1e-4, atol=1e-5)
+
+
+def test_elements_are_worked_on_in_pieces_of_bounded_size(monkeypatch):
+    flat = torch.arange(1, 23).to(torch.float16)
+    monkeypatch.setattr(projection, "_GROUP_ELEMENTS", 8)
+    pieces = list(projection._blocks(flat, 4, 1))
+    assert [(first, tuple(piece.shape)) for first, piece in pieces] == [
+        (0, (2, 4)),
+        (2, (2, 4)),
+        (4, (1, 4)),
+        (5, (1, 2)),
+    ]
+    assert torch.equal(torch.cat([piece.reshape(-1) for _, piece in pieces]), flat.float())
+    assert all(piece.dtype == torch.float32 for _, piece in pieces)
+    monkeypatch.setattr(projection, "_GROUP_ELEMENTS", 1)  # a block at least
+    assert [len(piece) for _, piece in projection._blocks(flat, 4, 1)] == [1] * 6
+    (last,) = [piece for _, piece in projection._blocks(flat[:3], 16, 8)]
+    assert last.tolist() == [[1, 2, 3, 0, 0, 0, 0, 0]]
+    (last,) = [piece for _, piece in projection._blocks(flat[:3], 4, 8)]  # never longer than a block
+    assert last.tolist() == [[1, 2, 3, 0]]
+    assert list(projection._blocks(flat[:0], 4, 4)) == []
+
+
+@pytest.mark.parametrize("kind", ["fastfood", "srht", "gaussian", "identity"])
+def test_torchs_defaults_do_not_reach_a_map(kind):
+    """Neither a default device nor a default dtype changes where and in what a sketch is computed."""
+    gradient = torch.randn(3000, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def made():
+        return build_projection(kind, dimension=128, block=1024, seed=5, parameters=3000)
+
+    part = made().project("w", gradient)
+    expected = made().combine({"w": part})
+    hadamard.matrix.cache_clear()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = made().project("w", gradient)
+        sketch = made().combine({"w": found})
+    finally:
+        torch.set_default_dtype(before)
+    assert (found.device, sketch.device) == (CPU, CPU)
+    assert (found.dtype, sketch.dtype) == (torch.float32, torch.float32)
+    assert not found.requires_grad
+    assert torch.equal(found, part)
+    assert torch.equal(sketch, expected)
+
+
+def test_maps_name_themselves_and_all_that_changes_their_numbers():
+    """Part of a store's identity: a word that changes here makes every store that was computed before unreadable."""
+    given = {"dimension": 256, "block": 2048, "seed": 7, "parameters": 33}
+    blocked = {"version": 1, "dimension": 256, "block": 2048, "seed": 7}
+    for kind, made, expected in (
+        ("fastfood", FastfoodProjection, {"map": "fastfood", **blocked}),
+        ("srht", SRHTProjection, {"map": "srht", **blocked}),
+        ("gaussian", GaussianProjection, {"map": "gaussian", "version": 1, "dimension": 256, "seed": 7}),
+        ("identity", IdentityProjection, {"map": "identity", "version": 1, "dimension": 33}),
+    ):
+        built = build_projection(kind, **given)
+        assert isinstance(built, made)
+        assert built.identity() == expected
+        assert built.part_size == (None if kind == "identity" else 256)
+    for made in (FastfoodProjection, SRHTProjection):
+        assert {key: made().identity()[key] for key in ("dimension", "block", "seed")} == {
+            "dimension": 512,
+            "block": 4096,
+            "seed": 0,
+        }
+        assert made(512, 128).block == 512  # never shorter than the sketch
+    assert (GaussianProjection().dimension, GaussianProjection().seed) == (512, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("fastfood", 500, 512), "fastfood takes a dimension that is a power of two of at least 128, not 500"),
+        (("srht", 64, 512), "srht takes a dimension that is a power of two of at least 128, not 64"),
+        (("fastfood", 128, 3000), "fastfood takes a block that is a power of two, not 3000"),
+        (("srht", 128, 3000), "srht takes a block that is a power of two, not 3000"),
+        (("srht", 128, 1 << 23), "srht takes a block of at most 4194304 for a dimension of 128"),
+        (("gaussian", 516, 512), "gaussian takes a dimension that is a multiple of 8, not 516"),
+        (("sjlt", 512, 512), "unknown projection 'sjlt': choose fastfood, srht, gaussian or identity"),
+    ],
+)
+def test_a_refusal_names_the_way_out(given, said):
+    kind, dimension, block = given
+    with pytest.raises(ConfigError) as caught:
+        build_projection(kind, dimension=dimension, block=block, seed=0, parameters=10)
+    assert str(caught.value) == said
+
+
+def test_the_largest_and_smallest_sizes_are_taken():
+    assert SRHTProjection(128, 128 << 15).block == 128 << 15
+    assert FastfoodProjection(128, 128).dimension == 128
+    assert GaussianProjection(520).dimension == 520
+    assert isinstance(
+        build_projection("identity", dimension=1, block=1, seed=0, parameters=1 << 26), IdentityProjection
+    )
+    with pytest.raises(ConfigError) as caught:
+        build_projection("identity", dimension=1, block=1, seed=0, parameters=(1 << 26) + 1)
+    assert str(caught.value) == "identity keeps all 67,108,865 numbers of a gradient: choose fastfood or srht"
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize(("made", "size"), [(FastfoodProjection, 5 * 1024), (SRHTProjection, 1024 + 9 * 128)])
+def test_random_numbers_are_kept_up_to_a_size(made, size, blocks, monkeypatch):
+    """``size`` is what a block of 1024 needs: signs of a byte, and Gaussians of 4 or rows of 8 and their signs."""
+    drawn = []
+    signs = counter.signs
+    monkeypatch.setattr(counter, "signs", lambda *args: drawn.append(args) or signs(*args))
+    size *= blocks
+    # room for both tensors, for one of them, for none: how often was drawn after each of three rounds
+    for room, times in ((2 * size, [2, 2, 2]), (2 * size - 1, [2, 3, 4]), (size, [2, 3, 4]), (size - 1, [2, 4, 6])):
+        drawn.clear()
+        kept = made(128, 1024, cache_bytes=room)
+        for expected in times:
+            for name in ("a", "b"):
+                kept.project(name, torch.ones(blocks * 1024))
+            assert len(drawn) == expected
+
+
+@pytest.mark.parametrize("kind", ["fastfood", "srht", "gaussian", "identity"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_gradients_of_any_floating_type_are_projected_in_float32(kind, dtype):
+    gradient = torch.randn(700, generator=torch.Generator().manual_seed(1)).to(dtype)
+    made = build_projection(kind, dimension=128, block=512, seed=0, parameters=700)
+    assert torch.equal(made.project("w", gradient), made.project("w", gradient.float()))
+
+
+def test_a_gpu_is_asked_about_the_tensors_device_and_type(monkeypatch):
+    class OnGPU:
+        """As much of a tensor on a GPU as the choice between the two ways needs."""
+
+        is_cuda, device, dtype = True, "cuda:1", torch.bfloat16
+
+        def detach(self):
+            return self
+
+        def reshape(self, _):
+            return self
+
+    asked = []
+    monkeypatch.setattr(projection.fused_map, "usable", lambda *args: asked.append(args) or True)
+    made = SRHTProjection(256, 2048)
+    monkeypatch.setattr(made, "project_fused", lambda name, flat: (name, type(flat)))
+    assert made.project("w", OnGPU()) == ("w", OnGPU)
+    assert asked == [("cuda:1", torch.bfloat16)]
+    assert isinstance(made.project("w", torch.ones(5)), torch.Tensor)  # on the CPU nobody is asked
+    assert len(asked) == 1
+
+
+def test_the_identity_map_copies_and_counts():
+    kept = IdentityProjection(5)
+    gradient = torch.tensor([[1.0, 2.0]])
+    parts = {"b": kept.project("b", gradient), "a": kept.project("a", torch.tensor([3.0, 4.0, 5.0]).double())}
+    gradient.zero_()  # autograd uses the memory again
+    assert kept.combine(parts).tolist() == [3, 4, 5, 1, 2]
+    assert parts["a"].dtype == torch.float32
+    with pytest.raises(NotImplementedError):  # a tensor without data cannot come to the CPU
+        kept.project("w", torch.ones(5, device="meta"))
+    with pytest.raises(ValueError, match=r"^2 gradient elements came, 5 were expected$"):
+        kept.combine({"b": parts["b"]})
+
+
+def test_parts_are_added_in_float64():
+    parts = {name: torch.full((128,), value) for name, value in (("a", 3e8), ("b", 1.0), ("c", -3e8))}
+    for made in (SRHTProjection(128, 128), GaussianProjection(128)):
+        assert made.combine(parts).tolist() == [1.0] * 128
+
+
+def test_the_fused_map_is_given_the_same_random_numbers(monkeypatch):
+    """What the kernel makes of them is compared in test_fused.py, where there is triton."""
+    asked = []
+    monkeypatch.setattr(projection.fused_map, "project", lambda *args: asked.append(args) or torch.full((256,), 32.0))
+    part = SRHTProjection(256, 2048, 7).project_fused("w", torch.ones(3, 5, requires_grad=True))
+    ((flat, *rest),) = asked
+    assert (flat.shape, flat.requires_grad) == ((15,), False)
+    assert rest == [counter.derive_key("srht", 7, "w"), 256, 2048, 0, 3]
+    assert part.tolist() == [2.0] * 256
+    for made, covered in ((SRHTProjection(256, 2048), True), (SRHTProjection(256, 2048, fused=False), False)):
+        assert made._fused is covered
+    assert not SRHTProjection(128, 8192)._fused

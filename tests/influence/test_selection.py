@@ -283,3 +283,10 @@ def test_a_missing_sketch_has_no_score():
     train = np.ones((2, 1, 8), np.float32)
     train[1] = np.nan
     assert np.isnan(cosine_scores(np.ones((1, 1, 8), np.float32), train)).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(
+    ("share", "clips", "count"), [(0.56, 9_000_000, 5_040_000), (0.1, 30, 3), (1 / 3, 10, 4), (1, 7, 7)]
+)
+def test_a_share_of_many_clips_is_counted_exactly(share, clips, count):
+    assert budget_count(share, clips) == count

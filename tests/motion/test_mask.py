@@ -5,7 +5,7 @@ import pytest
 
 from motive_fo.flow.base import Displacement
 from motive_fo.models.card import Strides
-from motive_fo.motion.mask import magnitude, motion_mask, to_latent_grid
+from motive_fo.motion.mask import fold_time, magnitude, motion_mask, pool_space, to_latent_grid
 
 WAN, LTX = Strides(4, 8, 8), Strides(8, 32, 32)
 
@@ -65,6 +65,28 @@ def test_bilinear_pooling_is_torchs():
     mask = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)
     plain = torch.nn.functional.interpolate(torch.from_numpy(mask)[:, None], size=(8, 8), mode="bilinear")
     np.testing.assert_allclose(to_latent_grid(mask, WAN, "bilinear"), plain[:, 0].numpy())
+
+
+def test_cells_that_are_no_squares_are_pooled_by_their_rows_and_columns():
+    values = np.random.default_rng(0).random((2, 6, 8)).astype(np.float32)
+    by_hand = values.reshape(2, 3, 2, 2, 4).mean((2, 4))
+    np.testing.assert_allclose(pool_space(values, (2, 4)), by_hand, rtol=1e-6)  # area is what one gets
+    assert pool_space(values, (2, 4), "bilinear").shape == (2, 3, 2)
+    with pytest.raises(ValueError, match="6x8 pixels do not divide into cells of 4x8"):
+        pool_space(values, (4, 8))
+
+
+def test_a_mask_is_float32():
+    assert motion_mask(magnitude(_displacement())).dtype == np.float32
+    assert to_latent_grid(motion_mask(magnitude(_displacement())), WAN).dtype == np.float32
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_short_strides_fold_too(stride):
+    values = np.arange(7, dtype=np.float32)[:, None, None]
+    expected = [0, *(np.mean(range(k - stride + 1, k + 1)) for k in range(stride, 7, stride))]
+    np.testing.assert_allclose(fold_time(values, stride)[:, 0, 0], expected)
+    assert np.array_equal(fold_time(values[:1], stride), values[:1])
 
 
 def test_a_mask_off_the_grid_is_refused():

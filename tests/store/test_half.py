@@ -127,3 +127,8 @@ def test_the_two_do_not_mix(folder, values):
 
 def test_the_default_is_float32():
     assert AttributionConfig().sketch_dtype == "float32"
+
+
+def test_a_single_vector_is_packed_too():
+    vector = np.asarray([3.0, -1.5, 0.0], np.float32)
+    np.testing.assert_array_equal(unpack(*pack(vector)), vector)
