@@ -11,7 +11,7 @@ from typing import Any
 
 from motive_fo.clips.probe import probe
 from motive_fo.dataset.bulk import in_blocks
-from motive_fo.dataset.connect import fiftyone, load_dataset, require_video
+from motive_fo.dataset.connect import fiftyone, load_dataset, make_durable, require_video
 from motive_fo.dataset.listing import CAPTION_KEYS, Entry, Listing, MissingCaption, read_source
 from motive_fo.errors import ClipError, InputError
 from motive_fo.progress import Progress, silent
@@ -106,6 +106,7 @@ def import_clips(
             progress("import", report.added + len(samples), len(new))
         target.add_samples(samples, progress=False)
         report.added += len(samples)
+    make_durable(target)
     report.without_caption = sum(1 for entry in entries if not entry.caption)
     return report
 
