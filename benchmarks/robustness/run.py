@@ -70,7 +70,10 @@ def _inputs(scratch: Path, rows: Rows, goals: Rows, more: dict[str, Any]) -> Non
     rows += found
     own = [row for row in found if row["tried"] != "input: found odd files"]
     count, least = sum(row["times"] for row in own), min((row["times"] for row in own), default=0)
-    open_ends = sum(status == "pending" or code == "internal_error" for _, status, code in data["ends"])
+    open_ends = sum(
+        (status == "done" and not code) or status == "pending" or code == "internal_error"
+        for _, status, code in data["ends"]
+    )
     more["longest_clip_seconds"] = round(data.get("longest", -1.0), 2)
     goals += [
         goal("bad inputs, generated", ">= 500", count, count >= 500),
