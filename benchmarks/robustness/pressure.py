@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from benchmarks.robustness.faults import STEPS, begin, compared, in_child, snapshot, step, told
 
 #: what a step may allocate beyond what its process holds when it begins. With less than a thread's stack or two (8 MiB
@@ -27,7 +30,13 @@ def calm_run(scratch: Path, clips: Path) -> dict[str, str]:
 
 
 def limited(name: str, home: str, mib: int) -> str:
-    """A step with so little memory; what it said."""
+    """A step with so little memory; what it said.
+
+    The linear algebra in OpenCV takes its work space, some 32 MiB, at its first use, and ends the process where it
+    cannot have it. Here it has it, as in a job that has computed a clip before memory runs short.
+    """
+    points_N2 = np.random.default_rng(0).random((100, 2))
+    cv2.estimateAffinePartial2D(points_N2, points_N2 + 1)
     status = Path("/proc/self/status").read_text().split("VmData:")[1]
     limit = int(status.split()[0]) * 1024 + (mib << 20)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
