@@ -101,8 +101,9 @@ def read_listing(path: Path, root: Path, allow_outside: bool) -> dict[Path, str]
         clip = Path(os.path.normpath(root / name))
         try:
             leads_out = clip not in inside
-        except OSError as error:  # a name longer than the file system takes, links in a circle
-            raise InputError(f"{where}: {name[:80]!r} cannot be a file here ({error.strerror})") from None
+        except (OSError, RuntimeError) as error:  # a name longer than the file system takes, links in a circle
+            why = getattr(error, "strerror", None) or "its links lead in a circle"
+            raise InputError(f"{where}: {name[:80]!r} cannot be a file here ({why})") from None
         if leads_out and not allow_outside:
             raise InputError(f"{where}: {name} leads out of {root}; allow it with --allow-outside if it is meant")
         if captions.setdefault(clip, caption) != caption:

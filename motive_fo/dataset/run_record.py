@@ -196,7 +196,7 @@ def note_fingerprints(record: RunRecord) -> None:
     if not fresh:
         return
     from motive_fo.store.fingerprints import origins  # which imports more than listing runs needs
-    from motive_fo.store.inspection import fingerprint
+    from motive_fo.store.identity import fingerprint
 
     parts = {part: origin.digest for part, origin in origins(record.store).items()}
     for step in fresh:

@@ -14,8 +14,10 @@ from typing import Any, Final, cast
 
 import numpy as np
 import zarr
+from zarr.errors import GroupNotFoundError
 
-from motive_fo.store.inspection import fingerprint
+from motive_fo.store.identity import fingerprint
+from motive_fo.store.place import place_of
 
 SCORING: Final = "influence"
 
@@ -39,9 +41,11 @@ class Origin:
 def origins(path: str | Path) -> dict[str, Origin]:
     """Part of the store -> its origin: ``motion``, ``train/t750.748-n0`` and its kin, ``influence``. Empty parts, and a
     folder that is no store, have none."""
-    if not (Path(path) / "zarr.json").is_file():
+    place = place_of(path)
+    try:
+        root = place.open(write=False)
+    except (GroupNotFoundError, FileNotFoundError):
         return {}
-    root = zarr.open_group(Path(path), mode="r")
     tables = {"motion": root["motion"]} if "motion" in root else {}
     for role in ("query", "train"):
         if role in root:
@@ -51,8 +55,9 @@ def origins(path: str | Path) -> dict[str, Origin]:
         said = cast(dict[str, Any], table.attrs.asdict())
         if said.get("identity"):
             found[name] = Origin(fingerprint(said["identity"]), said["identity"], said.get("provenance", []))
-    if SCORING in root:
-        found[SCORING] = _scoring(cast(zarr.Group, root[SCORING]), found)
+    scoring = place.current(root, SCORING)
+    if scoring is not None:
+        found[SCORING] = _scoring(cast(zarr.Group, root[scoring]), found)
     return found
 
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -59,3 +61,8 @@ def provenance(device: str) -> dict[str, Any]:
         "device": device,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """Digest of settings: twelve hexadecimal digits."""
+    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +12,7 @@ import numpy as np
 
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.errors import StoreError
+from motive_fo.store.identity import fingerprint
 from motive_fo.store.merge import tables_of
 from motive_fo.store.place import place_of
 from motive_fo.store.run_store import RunStore
@@ -99,11 +98,6 @@ def store_info(path: str | Path) -> StoreInfo:
     if store.has_table("influence"):
         info.scoring = store.scores("motion").shape
     return info
-
-
-def fingerprint(identity: dict[str, Any]) -> str:
-    """Digest of settings: twelve hexadecimal digits."""
-    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 def verify_store(path: str | Path, *, repair: bool = False) -> StoreCheck:

@@ -80,7 +80,11 @@ class RunStore:
                 "open it with the version that wrote it, or delete the run and compute it again"
             )
         if write:
-            self.place.settle(self._root)
+            try:
+                self.place.settle(self._root)
+            except OSError as error:
+                self.close()
+                raise StoreError(f"cannot write to {self.place}: {error.strerror or error}; mend the disk") from error
 
     @property
     def path(self) -> Path:

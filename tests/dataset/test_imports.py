@@ -285,3 +285,11 @@ def test_long_videos_become_windows_of_their_own(database, tmp_path, name):
     assert len(RunStore(load_run(dataset, "motive").store).table("motion")) == 4
     with pytest.raises(InputError, match="more than 0 seconds apart"):
         motive_fo.import_clips(tmp_path / "long", name, windows=0)
+
+
+def test_a_path_that_can_be_no_file_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "a.mp4").symlink_to("b.mp4")
+    (tmp_path / "b.mp4").symlink_to("a.mp4")
+    for name in ("x" * 300 + ".mp4", "a.mp4"):
+        with pytest.raises(InputError, match="cannot be a file here"):
+            _entries(_listing(tmp_path, json.dumps({"path": name})))

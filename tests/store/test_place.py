@@ -9,6 +9,7 @@ import pytest
 from motive_fo.config import InfluenceConfig
 from motive_fo.errors import StoreError
 from motive_fo.pipeline.scoring import score
+from motive_fo.store.fingerprints import origins
 from motive_fo.store.inspection import store_info, verify_store
 from motive_fo.store.place import Remote
 from motive_fo.store.run_store import RunStore, delete_store
@@ -150,3 +151,16 @@ def test_storage_that_cannot_create_alone_is_not_written_to(url, monkeypatch):
     monkeypatch.setattr(type(MEMORY), "pipe_file", cannot)
     with pytest.raises(StoreError, match="cannot keep a second writer away"):
         RunStore(url, write=True)
+
+
+def test_what_is_no_store_has_no_origins(tmp_path):
+    assert origins(tmp_path) == origins(tmp_path / "nowhere") == {}
+
+
+def test_origins_are_those_of_the_scoring_that_is_found_after_a_kill_between_two_renames(tmp_path):
+    path = tmp_path / "run.zarr"
+    with RunStore(path, write=True) as store:
+        store.write_scores({"motion": np.ones((1, 2), np.float32)}, ["a", "b"], ["q"], {"combine": "mean-cosine"})
+    before = origins(path)["influence"]
+    (path / "influence").rename(path / "influence-replaced")
+    assert origins(path)["influence"] == before
