@@ -14,6 +14,17 @@ from pathlib import Path
 #: what FiftyOne's own pages say: a font's host out of reach, a page loaded twice at once, a list still without a size
 FOREIGN = ("Failed to load resource: net::", "entry is loading", "react-virtuoso")
 
+#: keeps every text that comes to be seen, as a person would who does not blink: progress can be gone in 0.1 s
+LISTEN = """() => {
+    window.heard = [];
+    window.listener?.disconnect();
+    const hear = text => text.parentElement?.checkVisibility() && window.heard.push(text.data);
+    const walk = node => node.nodeType === Node.TEXT_NODE ? hear(node) : node.childNodes.forEach(walk);
+    window.listener = new MutationObserver(changes => changes.forEach(change =>
+        change.type === "characterData" ? hear(change.target) : change.addedNodes.forEach(walk)));
+    window.listener.observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
 
 @contextmanager
 def served(name):
@@ -89,15 +100,25 @@ class Screen:
                 self.page.keyboard.press("Tab")  # takes what was typed into a field with suggestions
         return dialog
 
-    def run(self, label, says, button="Execute", **fields):
-        """Open an operator, fill its form, press its button, and wait for what it says at the end."""
+    def run(self, label, *says, button="Execute", **fields):
+        """Open an operator, fill its form, press its button, and wait for all it says on the way and at the end."""
         dialog = self.form(label, **fields)
+        self.page.evaluate(LISTEN)
         dialog.get_by_role("button", name=button, exact=True).click()
-        self.says(says)
+        for pattern in says:
+            self._hears(pattern)
 
     def says(self, pattern, seconds=120):
         """Wait for a text that matches."""
         self.page.get_by_text(re.compile(pattern)).first.wait_for(timeout=seconds * 1000)
+
+    def _hears(self, pattern, seconds=120):
+        """Wait until a text that matches was seen since the listening began, however shortly."""
+        until = time.monotonic() + seconds
+        while not any(re.search(pattern, text) for text in self.page.evaluate("window.heard")):
+            shown = [dialog.inner_text() for dialog in self.page.get_by_role("dialog").all()]
+            assert time.monotonic() < until, f"{pattern!r} was not seen; in dialogs now: {shown}"
+            self.page.wait_for_timeout(100)
 
     def close(self):
         """Close what is open over the grid: a form, the result of a step, its progress."""

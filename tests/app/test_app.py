@@ -30,8 +30,8 @@ def test_a_run_is_made_watched_used_and_deleted(screen, demo, tmp_path):
     assert len([caption for caption in fo.load_dataset("imported").values("caption") if caption]) == 26
 
     # motion: its progress is seen, the clip that failed is shown by the button of the result
-    screen.run("Motive: compute motion", r"motion: \d+ of 30", Run=RUN)
-    screen.says("^motion of 30 clips: 28 done, 1 failed, 1 static")
+    done = "^motion of 30 clips: 28 done, 1 failed, 1 static"
+    screen.run("Motive: compute motion", r"^motion: \d+ of 30", done, Run=RUN)
     page.get_by_role("dialog").get_by_role("button", name="Show failed clips").click()
     screen.counts(1)
     screen.show_all()
@@ -43,8 +43,7 @@ def test_a_run_is_made_watched_used_and_deleted(screen, demo, tmp_path):
     (added,) = dataset.match(fo.ViewField("motive_group") == "new").values("motive_id")
     screen.select(2)  # taken back
 
-    screen.run("Motive: compute gradients", r"train gradients: \d+ of", Run=RUN)
-    screen.says("query: 5 done; train: ")
+    screen.run("Motive: compute gradients", r"train gradients: \d+ of", "query: 5 done; train: ", Run=RUN)
     screen.close()
     screen.run("Motive: score influence", "^influence of ", Run=RUN)
     screen.close()
