@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.record import goal, write
 from motive_fo.config import InfluenceConfig
-from motive_fo.influence.selection import best_clips, majority_votes
+from motive_fo.influence.selection import best_clips, by_query, majority_votes
 from motive_fo.pipeline.scoring import score
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.sketches import samples_of
@@ -97,8 +97,8 @@ def _score(path: Path, ids: list[str], queries: list[str]) -> None:
     with RunStore(path, write=True) as store:
         scores, _ = score(ids, queries, store, InfluenceConfig())
     majority_votes(scores.motion, SHARE)
-    for query in range(len(queries)):
-        best_clips(scores.motion[query], TOP)
+    for _ in by_query(scores.motion, lambda scores_N: best_clips(scores_N, TOP)):
+        pass
 
 
 class _Peak:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Order = Literal["votes", "mean", "max"]
+Result = TypeVar("Result")
 
 #: from so many clips on, threads save more than they cost.
 _MANY: Final = 1 << 16
@@ -117,13 +118,18 @@ def majority_votes(scores_QN: Rows, share: float) -> npt.NDArray[np.int64]:
         share: p as a share of the clips, 0 to 1.
     """
     votes = np.zeros(scores_QN.shape[1], np.int64)
+    for votes_N in by_query(scores_QN, lambda scores_N: votes_of(scores_N, share)):
+        votes += votes_N
+    return votes
+
+
+def by_query(scores_QN: Rows, of_row: Callable[[npt.NDArray[np.float32]], Result]) -> Iterator[Result]:
+    """What a function makes of each query's scores, in order: on all cores, with one row for each in memory."""
     workers = len(os.sched_getaffinity(0)) if scores_QN.shape[1] >= _MANY else 1
     with ThreadPoolExecutor(workers) as pool:
-        for first in range(0, len(scores_QN), workers):  # as many rows in memory as there are cores
+        for first in range(0, len(scores_QN), workers):
             turn = range(first, min(first + workers, len(scores_QN)))
-            for votes_N in pool.map(lambda query: votes_of(scores_QN[query], share), turn):
-                votes += votes_N
-    return votes
+            yield from pool.map(lambda query: of_row(scores_QN[query]), turn)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from motive_fo.store.sketches import Sample, SketchTables, samples_of
 from motive_fo.store.table import CHUNK_ROWS, Status
 
 _BLOCK_SKETCHES = 16384  # read at once by each of several workers, at most: 64 MiB at 512 numbers
+_AHEAD = 16  # so many blocks on are fetched from disk: enough for disks that answer late
 
 Block = TypeVar("Block")
 
@@ -60,21 +61,25 @@ class Scorable:
         self, train: Sequence[str], scored: Callable[[npt.NDArray[np.float32]], Block]
     ) -> Iterator[tuple[int, Block]]:
         """What ``scored`` makes of the training clips' sketches (B, S, 2, D), block by block and in order, on all
-        cores: each reads and multiplies its own block, so that reading and multiplying overlap."""
+        cores: each reads and multiplies its own block. What comes after is fetched from disk meanwhile."""
         places_SN = self.train.places(train)
         every = _columns(places_SN)
 
-        def work(columns: slice) -> Block:
-            return scored(self.train.read_places("sketch", places_SN[:, columns]))
+        def work(place: int) -> Block:
+            if place + _AHEAD < len(every):
+                self.train.expect_places("sketch", places_SN[:, every[place + _AHEAD]])
+            return scored(self.train.read_places("sketch", places_SN[:, every[place]]))
 
         if len(every) == 1:  # threads would take longer to start than it takes
-            yield len(train), work(every[0])
+            yield len(train), work(0)
             return
-        workers = len(os.sched_getaffinity(0)) + 1  # one more, which reads while the others compute
+        for columns in every[:_AHEAD]:
+            self.train.expect_places("sketch", places_SN[:, columns])
+        workers = len(os.sched_getaffinity(0))
         # BLAS would put all cores to every block and wait for the slowest each time
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
             waiting: deque[Future[Block]] = deque()
-            coming = iter(every)
+            coming = iter(range(len(every)))
             for columns in every:
                 waiting.extend(pool.submit(work, ahead) for ahead in islice(coming, 2 * workers - len(waiting)))
                 yield columns.stop, waiting.popleft().result()

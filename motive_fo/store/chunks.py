@@ -1,17 +1,19 @@
-"""Numbers and texts read straight from an array's chunk files.
+"""Numbers and texts read straight from an array's chunk files, and lines of numbers that grow in them.
 
 A chunk of numbers lies on disk as its little-endian bytes and their CRC-32C, a chunk of texts as one Zstandard frame:
 there is little to decode. Zarr's own way takes a task, two copies and fresh memory for each chunk, which at a million
 clips is as much processor time as multiplying their sketches. Here the files are read into one array, and checked.
 Whatever is not as expected (another layout or place, a missing chunk, a checksum that does not match) is left to Zarr,
-which fills in or raises as it always does.
+which fills in or raises as it always does. Zarr writes chunks whole; here a chunk's file grows with what comes, so that
+a line of a million numbers is one file and was never in memory.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,16 +33,31 @@ def read_rows(array: zarr.Array[Any], low: int, high: int) -> npt.NDArray[Any]:
     """Rows ``low`` to ``high`` (not included) of an array, as ``array[low:high]`` gives them."""
     if _holds_numbers(array) and array.chunks[1:] == array.shape[1:] and 0 <= low < high <= array.shape[0]:
         rows = np.empty((high - low, *array.shape[1:]), array.dtype)
-        if _gather(rows, lambda chunk: _file(array, (chunk, *[0] * (rows.ndim - 1))), array.chunks[0], low):
+        file_of, beside = _files(array), [0] * (rows.ndim - 1)
+        if _gather(rows, lambda chunk: file_of(chunk, *beside), array.chunks[0], low):
             return rows
     return np.asarray(array[low:high])
+
+
+def expect_rows(array: zarr.Array[Any], low: int, high: int) -> None:
+    """Have the system fetch the files of these rows, which are read soon, while something else is computed."""
+    if not _holds_numbers(array) or sys.platform != "linux":
+        return
+    file_of, beside = _files(array), [0] * (array.ndim - 1)
+    for chunk in range(low // array.chunks[0], -(-high // array.chunks[0])):
+        with suppress(OSError), file_of(chunk, *beside).open("rb", buffering=0) as stream:
+            try:  # asking for a file that is in memory takes a tenth of reading it
+                os.preadv(stream.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+            except OSError:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def read_line(array: zarr.Array[Any], row: int) -> npt.NDArray[Any]:
     """One row of an array with two axes whose chunks hold one row each, as ``array[row]`` gives it."""
     if array.ndim == 2 and array.chunks[0] == 1 and _holds_numbers(array) and 0 <= row < array.shape[0]:
         line = np.empty(array.shape[1], array.dtype)
-        if _gather(line, lambda chunk: _file(array, (row, chunk)), array.chunks[1], 0):
+        file_of = _files(array)
+        if _gather(line, lambda chunk: file_of(row, chunk), array.chunks[1], 0):
             return line
     return np.asarray(array[row])
 
@@ -48,16 +65,67 @@ def read_line(array: zarr.Array[Any], row: int) -> npt.NDArray[Any]:
 def read_texts(array: zarr.Array[Any]) -> list[str]:
     """All of an array of texts with one axis, as ``array[:].tolist()`` gives it."""
     if _codecs(array) == [VLenUTF8Codec, ZstdCodec]:
-        texts, frame = VLenUTF8(), Zstd()
+        texts, frame, file_of = VLenUTF8(), Zstd(), _files(array)
         read: list[str] = []
         try:
             for chunk in range(-(-array.shape[0] // array.chunks[0])):
-                read += texts.decode(frame.decode(_file(array, (chunk,)).read_bytes())).tolist()
+                read += texts.decode(frame.decode(file_of(chunk).read_bytes())).tolist()
         except Exception:  # missing, or damaged in one of many ways: Zarr says which
             read = []
         if len(read) >= array.shape[0]:
             return read[: array.shape[0]]  # the last chunk is stored whole
     return list(np.asarray(array[:]).tolist())
+
+
+def write_texts(array: zarr.Array[Any], texts: Sequence[str]) -> None:
+    """Fill an empty array of texts with one axis and one chunk."""
+    if _codecs(array) == [VLenUTF8Codec, ZstdCodec] and array.chunks == array.shape == (len(texts),):
+        frame = Zstd().encode(VLenUTF8().encode(np.asarray(texts, object)))
+        file = _files(array)(0)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(frame)
+    elif texts:
+        array[:] = np.asarray(texts, dtype=np.dtypes.StringDType())
+
+
+class Lines:
+    """Writes the R lines of an empty array (R, N), all at once and from the left: each chunk holds one line's part.
+
+    A chunk is complete, with its checksum, when its last number came.
+    """
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array, self._file_of = array, _files(array)
+        self._done = 0
+        self._sums = [0] * array.shape[0]
+
+    @staticmethod
+    def can_write(array: zarr.Array[Any]) -> bool:
+        """Whether the array's chunks are files of this layout."""
+        return array.ndim == 2 and array.chunks[0] == 1 and _holds_numbers(array)
+
+    def append(self, values_RB: npt.NDArray[Any]) -> None:
+        """The next B numbers of each line. Raises ``OSError`` where they cannot be written."""
+        width, end = self._array.chunks[1], self._array.shape[1]
+        taken = 0
+        while taken < values_RB.shape[1]:
+            chunk, at = divmod(self._done, width)
+            part = min(values_RB.shape[1] - taken, width - at)
+            self._done += part
+            unused = width - at - part if self._done == end else 0  # every chunk is stored in full length
+            padding = np.full(unused, self._array.fill_value, self._array.dtype)
+            for line, values_B in enumerate(values_RB[:, taken : taken + part]):
+                file = self._file_of(line, chunk)
+                if at == 0:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    self._sums[line] = 0
+                with file.open("ab" if at else "wb") as stream:
+                    for piece in (np.ascontiguousarray(values_B).view(np.uint8), padding.view(np.uint8)):
+                        stream.write(piece.data)
+                        self._sums[line] = google_crc32c.extend(self._sums[line], piece)
+                    if at + part + unused == width:
+                        stream.write(self._sums[line].to_bytes(_CHECKSUM, "little"))
+            taken += part
 
 
 def _codecs(array: zarr.Array[Any]) -> list[type]:
@@ -73,11 +141,13 @@ def _holds_numbers(array: zarr.Array[Any]) -> bool:
     return little and 0 not in array.shape and _codecs(array) == [BytesCodec, Crc32cCodec]
 
 
-def _file(array: zarr.Array[Any], chunk: tuple[int, ...]) -> Path:
+def _files(array: zarr.Array[Any]) -> Callable[..., Path]:
+    """The file of a chunk by its place along each axis. Joining paths thousands of times takes as long as reading."""
     store, metadata = array.store_path.store, array.metadata
     assert isinstance(store, LocalStore)
     assert isinstance(metadata, ArrayV3Metadata)
-    return Path(store.root) / array.store_path.path / metadata.encode_chunk_key(chunk)
+    folder = str(store.root / array.store_path.path)
+    return lambda *chunk: Path(f"{folder}/{metadata.encode_chunk_key(chunk)}")
 
 
 def _gather(items: npt.NDArray[Any], file_of: Callable[[int], Path], per_chunk: int, low: int) -> bool:

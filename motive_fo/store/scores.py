@@ -18,15 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
+from zarr.storage import LocalStore
 
 from motive_fo.errors import StoreError
-from motive_fo.store.chunks import read_line, read_texts
+from motive_fo.store.chunks import Lines, read_line, read_texts, write_texts
 
-#: a block of columns that waits for its chunk to be full takes about this much for each kind of score.
-_BUFFER_BYTES: Final = 48 << 20
+#: columns that wait to be written together take about this much for each kind of score: in files, which grow, and
+#: elsewhere, where a chunk is written whole.
+_BUFFER_BYTES: Final = (4 << 20, 48 << 20)
 #: scores of a query that spread less than this are rounding to float32.
 ALIKE: Final = 1e-6
-_CHUNK_CLIPS: Final = (1 << 14, 1 << 20)
+_CHUNK_CLIPS: Final = (1 << 14, 1 << 20)  # at least and at most
 
 
 @dataclass(frozen=True)
@@ -88,26 +90,32 @@ class ScoreWriter:
 
     def __init__(self, group: zarr.Group, kinds: Sequence[str], train: Sequence[str], query: Sequence[str]) -> None:
         self._clips, queries = len(train), len(query)
-        low, high = _CHUNK_CLIPS
-        wanted = min(high, max(low, _BUFFER_BYTES // (4 * max(1, queries))))
-        self._columns = max(1, min(self._clips, wanted))
+        grows = isinstance(group.store, LocalStore)
+        self._columns = self._held_columns(queries, grows)
+        chunks = -(-self._clips // _CHUNK_CLIPS[1])
         self._arrays = {
             name: group.create_array(
                 name,
                 shape=(queries, self._clips),
-                chunks=(1, self._columns),
+                chunks=(1, max(1, -(-self._clips // max(1, chunks))) if grows else self._columns),
                 dtype="float32",
                 fill_value=float("nan"),
                 compressors=[Crc32cCodec()],  # cosines hardly compress; a checksum notices flipped bits
             )
             for name in kinds
         }
+        self._lines = {name: Lines(array) for name, array in self._arrays.items() if Lines.can_write(array)}
         self._held, self._other = (
             {name: np.empty((queries, self._columns), np.float32) for name in kinds} for _ in range(2)
         )
         self._done = 0
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] = self._thread.submit(_write_ids, group, {"train_id": train, "query_id": query})
+
+    def _held_columns(self, queries: int, grows: bool) -> int:
+        low, high = _CHUNK_CLIPS
+        wanted = _BUFFER_BYTES[0 if grows else 1] // (4 * max(1, queries))
+        return max(1, min(self._clips, wanted if grows else max(low, wanted), high))
 
     def put(self, scores: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """The next B clips, in order: kind -> (Q, B)."""
@@ -132,7 +140,11 @@ class ScoreWriter:
 
     def _write(self, held: Mapping[str, npt.NDArray[np.float32]], columns: slice) -> None:
         for name, array in self._arrays.items():
-            array[:, columns] = held[name][:, : columns.stop - columns.start]
+            values = held[name][:, : columns.stop - columns.start]
+            if name in self._lines:
+                self._lines[name].append(values)
+            else:
+                array[:, columns] = values
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +163,7 @@ class ScoreWriter:
 def _write_ids(group: zarr.Group, axes: Mapping[str, Sequence[str]]) -> None:
     for name, ids in axes.items():
         texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
-        texts[:] = np.asarray(ids, dtype=np.dtypes.StringDType())
+        write_texts(texts, ids)
 
 
 def open_scores(parent: zarr.Group, name: str, kind: str, axes: ScoreRows | None = None) -> ScoreRows:

@@ -181,6 +181,11 @@ class SketchTables:
         pairs = zip(self.tables.values(), places_SN, strict=True)
         return _by_clip([table.read_places(column, places_N) for table, places_N in pairs])
 
+    def expect_places(self, column: str, places_SN: npt.NDArray[np.int64]) -> None:
+        """Have rows fetched from disk ahead of ``read_places``."""
+        for table, places_N in zip(self.tables.values(), places_SN, strict=True):
+            table.expect_places(column, places_N)
+
     def _deciding(self, clip_id: str) -> int:
         status = self.status(clip_id)
         return next(s for s, table in enumerate(self.tables.values()) if table.status(clip_id) == status)

@@ -35,7 +35,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from motive_fo.errors import StoreError
-from motive_fo.store.chunks import read_rows, read_texts
+from motive_fo.store.chunks import expect_rows, read_rows, read_texts
 from motive_fo.store.half import pack, unpack
 from motive_fo.store.identity import Identity, require_equal
 
@@ -292,6 +292,11 @@ class Table:
         self.flush()
         values = self._stored(column, places)
         return unpack(values, self._stored(exponent_of(column), places)) if column in self._halves else values
+
+    def expect_places(self, column: str, places: npt.NDArray[np.int64]) -> None:
+        """Have a run of rows fetched from disk ahead of ``read_places``; nothing for rows that lie otherwise."""
+        if len(places) and int(places[-1]) - int(places[0]) == len(places) - 1:
+            expect_rows(self._array(column), int(places[0]), int(places[-1]) + 1)
 
     def _stored(self, column: str, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         array = self._array(column)

@@ -96,3 +96,55 @@ def test_an_array_in_memory_is_left_to_zarr():
     array = zarr.create_array(zarr.storage.MemoryStore(), shape=(4, 2), chunks=(2, 2), dtype="float32")
     array[:] = 3
     assert chunks.read_rows(array, 1, 3).tolist() == [[3, 3], [3, 3]]
+
+
+@pytest.mark.parametrize("width", [1, 4, 11])
+def test_lines_that_grew_are_those_that_zarr_reads(group, width):
+    values = np.arange(3 * 11, dtype=np.float32).reshape(3, 11)
+    for parts in ([11], [1] * 11, [2, 7, 2], [4, 4, 3]):
+        name = "-".join(map(str, parts))
+        shape = {"shape": (3, 11), "chunks": (1, width), "dtype": "float32", "fill_value": np.nan}
+        array = group.create_array(name, **shape, compressors=CODECS)
+        assert chunks.Lines.can_write(array)
+        lines = chunks.Lines(array)
+        for block in np.split(values, np.cumsum(parts)[:-1], axis=1):
+            lines.append(block)
+        np.testing.assert_array_equal(array[:], values)  # Zarr checks every checksum
+
+
+def test_a_line_is_unreadable_until_its_chunk_is_complete(group):
+    array = group.create_array("x", shape=(1, 4), chunks=(1, 4), dtype="float32", compressors=CODECS)
+    lines = chunks.Lines(array)
+    lines.append(np.ones((1, 3), np.float32))
+    with pytest.raises(ValueError, match="checksum"):
+        array[:]
+    lines.append(np.ones((1, 1), np.float32))
+    assert array[:].tolist() == [[1, 1, 1, 1]]
+
+
+def test_lines_elsewhere_are_left_to_zarr(group):
+    shape = {"shape": (2, 4), "dtype": "float32"}
+    in_memory = zarr.open_group(zarr.storage.MemoryStore(), mode="a")
+    for array in (
+        in_memory.create_array("x", **shape, chunks=(1, 4), compressors=CODECS),
+        group.create_array("rows", **shape, chunks=(2, 4), compressors=CODECS),
+        group.create_array("packed", **shape, chunks=(1, 4)),
+    ):
+        assert not chunks.Lines.can_write(array)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_texts_that_were_written_are_those_that_zarr_reads(group, count):
+    values = [f"é{n}" * (n % 4) for n in range(count)]
+    for name, width in (("one", max(1, count)), ("several", 2)):
+        array = group.create_array(name, shape=(count,), chunks=(width,), dtype=str)
+        chunks.write_texts(array, values)
+        assert array[:].tolist() == values
+
+
+def test_expected_rows_may_be_missing(group):
+    array = group.create_array("x", shape=(8, 2), chunks=(4, 2), dtype="float32", fill_value=7, compressors=CODECS)
+    chunks.expect_rows(array, 2, 8)
+    array[4:] = 1
+    chunks.expect_rows(array, 2, 8)
+    assert chunks.read_rows(array, 2, 6).tolist() == [[7, 7], [7, 7], [1, 1], [1, 1]]
