@@ -18,7 +18,7 @@ from .steps import dataset_argument, run_option
 @run_option
 @preset_option
 @settings_options(SelectionConfig)
-@output_options(progress=False)
+@output_options()
 def curate_command(dataset: str, run: str, preset: Preset | None, out: Output, **given: Any) -> None:
     """Votes, ranks, and saved views of the clips to train on. Scores are read, nothing is computed again.
 
@@ -31,7 +31,10 @@ def curate_command(dataset: str, run: str, preset: Preset | None, out: Output, *
     """
     import motive_fo
 
-    report = motive_fo.curate(dataset, run, selection=changes(SelectionConfig, given), preset=preset)
+    with out.progress() as progress:
+        report = motive_fo.curate(
+            dataset, run, selection=changes(SelectionConfig, given), preset=preset, progress=progress
+        )
     out.emit(report.as_dict(), curate_lines(report))
 
 

@@ -37,7 +37,7 @@ run_option = click.option(
     "--run", default="motive", show_default=True, shell_complete=run_names, help="name of the run"
 )
 store_option = click.option(
-    "--store", type=click.Path(), help="folder of the run's store [default: the data folder of motive]"
+    "--store", type=click.Path(), help="folder or URL of the run's store [default: the data folder of motive]"
 )
 retry_option = click.option("--retry-failed", is_flag=True, help="compute clips again that failed before")
 shard_option = click.option(

@@ -16,7 +16,7 @@ def store_group() -> None:
 @click.argument("store", type=click.Path())
 @output_options(progress=False)
 def info_command(store: str, out: Output) -> None:
-    """What the folder STORE holds: clips by status, settings' fingerprints, disk.
+    """What STORE, a folder or URL, holds: clips by status, settings' fingerprints, disk.
 
     \b
     motive store info run.zarr
@@ -40,7 +40,7 @@ def info_command(store: str, out: Output) -> None:
 @output_options(progress=False)
 @click.pass_context
 def verify_command(ctx: click.Context, store: str, repair: bool, out: Output) -> None:
-    """Read all of the folder STORE once and say what is wrong: checksums, missing chunks, empty or repeated rows.
+    """Read all of STORE, a folder or URL, and say what is wrong: checksums, missing chunks, empty or repeated rows.
 
     The exit code is 1 where something is, also where it was repaired: the rows are still to be computed.
 
@@ -65,7 +65,7 @@ def verify_command(ctx: click.Context, store: str, repair: bool, out: Output) ->
 @click.option("--partial", is_flag=True, help="merge what there is, although shards or clips are missing")
 @output_options(progress=False)
 def merge_command(target: str, stores: tuple[str, ...], partial: bool, out: Output) -> None:
-    """Join the folders STORES, computed with the same settings, into the folder TARGET.
+    """Join STORES, computed with the same settings, into TARGET; each is a folder or a URL.
 
     Afterwards the step without --shard finds everything computed, and writes fields and views.
 

@@ -7,6 +7,7 @@ Every worker of pytest-xdist has its own of both.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import socket
@@ -85,6 +86,26 @@ def database() -> Iterator[None]:
         import fiftyone.core.odm as foo
 
         foo.drop_database()
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """URL of an empty bucket of a server in this process that speaks S3."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_DEFAULT_REGION": "us-east-1"}
+    where = {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**keys, **where}.items():
+            patch.setenv(name, value)
+        import fsspec
+
+        fsspec.filesystem("s3").mkdir("runs")
+        yield "s3://runs"
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ from motive_fo.pipeline.report import ENCODING, StepReport
 from motive_fo.progress import Progress, silent
 from motive_fo.store.encodings import EncodingStore, contents
 from motive_fo.store.identity import require_equal
+from motive_fo.store.place import place_of
 from motive_fo.store.run_store import Role, RunStore
 from motive_fo.store.table import CHUNK_ROWS, Column, Status, Table
 
@@ -175,7 +176,7 @@ def estimate(
         model_card(card_config.model),
     )
     work = _MotionWork(settings) if step == "motion" else _GradientWork(settings, card_config)
-    stored = RunStore(record.store) if Path(record.store).is_dir() else None
+    stored = RunStore(record.store) if place_of(record.store).is_there() else None
     roles, todo = work.count(records, stored, retry_failed)
     sound, problems, looked_at, probing = _look(todo, settings, progress)
     measured, phases, warm_up, notes = _measure(sound, work, progress)
@@ -380,7 +381,7 @@ class _GradientWork(_MotionWork):
         from motive_fo.pipeline.gradients import compute_sketch_table
         from motive_fo.pipeline.probe import probed
 
-        model, kept = self._gradients.model, store.path.with_name("encodings.zarr")
+        model, kept = self._gradients.model, store.place.beside(".encodings")
         with probed(model) as found:
             try:
                 return compute_sketch_table(

@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +27,7 @@ from motive_fo.dataset.views import CAMERA_ONLY_SHARE
 from motive_fo.errors import InputError, StoreError
 from motive_fo.influence.curation import Candidates, Selection, select
 from motive_fo.influence.selection import budget_count, scored_clips
+from motive_fo.store.place import place_of
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status
 
@@ -268,7 +268,7 @@ class Exploration:
 
 def obstacle(record: RunRecord) -> Obstacle | None:
     """Why a run cannot be explored; None where it can."""
-    if not Path(record.store).is_dir():
+    if not place_of(record.store).is_there():
         return Obstacle(
             f"The store of run {record.run!r} is gone: there is nothing at {record.store}. Its fields and views are "
             "still in the dataset. Put the store back, compute again, or delete the run.",
@@ -366,10 +366,10 @@ def _version(dataset: Any, record: RunRecord) -> Hashable:
         holders.append(fo.load_dataset(record.query_dataset))
     samples = tuple((_last_change(holder), holder.last_deletion_at) for holder in holders)
     try:
-        scores = (Path(record.store) / "influence" / "zarr.json").stat()
-    except OSError:
-        return (record.store, record.updated, samples)
-    return (record.store, record.updated, samples, scores.st_ino, scores.st_mtime_ns)
+        scoring = RunStore(record.store).scoring_id()
+    except StoreError:
+        scoring = None
+    return (record.store, record.updated, samples, scoring)
 
 
 def _last_change(dataset: Any) -> Any:

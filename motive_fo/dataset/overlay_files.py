@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from motive_fo.dataset.connect import fiftyone
-from motive_fo.dataset.run_record import RunRecord
+from motive_fo.dataset.run_record import RunRecord, data_folder
 from motive_fo.errors import MotiveError
+from motive_fo.store.address import is_url
+from motive_fo.store.place import place_of
 
 MARKER: Final = "motive-overlays.txt"
 _PLAIN_FIELDS: Final = frozenset(
@@ -27,7 +29,9 @@ def overlay_field(run: str) -> str:
 
 
 def overlay_folder(record: RunRecord) -> Path:
-    """Where the run's pictures go: beside its store."""
+    """Where the run's pictures go: beside its store, which FiftyOne has to reach as files; else in the data folder."""
+    if is_url(record.store):
+        return data_folder() / "overlays" / place_of(record.store).beside(".overlays").name
     return Path(record.store).with_suffix(".overlays")
 
 

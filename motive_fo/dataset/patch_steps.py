@@ -133,7 +133,7 @@ class _Steps:
             motion_settings(self.record),
             self.store.table("motion"),
             kept=encodings_folder() if keep else None,
-            scratch=self.store.path.with_name(f"{self.store.path.name}.encodings"),
+            scratch=self.store.place.beside(".encodings"),
             progress=self.progress,
         )
 

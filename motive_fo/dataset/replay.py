@@ -243,7 +243,7 @@ class _Replay:
 
     def compare(self) -> None:
         """Everything both stores have."""
-        self._report.origins = origin_differences(_without_scoring(self._origins), origins(self._again.path))
+        self._report.origins = origin_differences(_without_scoring(self._origins), origins(str(self._again.place)))
         moved: dict[str, str] = {}
         for name, stored, replayed, ids in self._tables():
             found = compare_tables(

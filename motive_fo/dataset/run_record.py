@@ -28,6 +28,7 @@ from motive_fo.config import (
 )
 from motive_fo.dataset.connect import fiftyone, require_name
 from motive_fo.errors import InputError
+from motive_fo.store.address import whole_path
 
 METHOD = "motive-fo"
 FINGERPRINTS = "fingerprints"
@@ -76,7 +77,7 @@ class RunRecord:
 
     Attributes:
         run: name of the run: its field group and its key among the dataset's runs.
-        store: folder of its Zarr store.
+        store: folder or URL of its Zarr store.
         preset: what it was begun with: the settings of sections that no step has used yet.
         settings: section -> settings it was computed with.
         groups: field groups it wrote into the dataset.
@@ -143,7 +144,7 @@ def open_run(dataset: Any, run: str, store: str | Path | None = None) -> RunReco
     require_name(run)
     if has_run(dataset, run):
         record = load_run(dataset, run)
-        if store is not None and Path(store).expanduser().absolute() != Path(record.store):
+        if store is not None and whole_path(store) != record.store:
             raise InputError(
                 f"run {run!r} keeps its store in {record.store}: leave --store out, or choose another run name"
             )
@@ -152,8 +153,8 @@ def open_run(dataset: Any, run: str, store: str | Path | None = None) -> RunReco
         raise InputError(
             f"{run!r} is already a field or run of dataset {dataset.name!r} and not one of motive: choose --run"
         )
-    place = Path(store).expanduser() if store is not None else data_folder() / _slug(dataset.name) / f"{run}.zarr"
-    return RunRecord(run, str(place.absolute()), created=_now())
+    place = store if store is not None else data_folder() / _slug(dataset.name) / f"{run}.zarr"
+    return RunRecord(run, whole_path(place), created=_now())
 
 
 def has_run(dataset: Any, run: str) -> bool:

@@ -25,6 +25,7 @@ from motive_fo.dataset.fields import FIELDS
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.errors import InputError, MissingDependencyError, MotiveError
 from motive_fo.progress import Progress, silent
+from motive_fo.store.place import place_of
 from motive_fo.store.run_store import RunStore
 
 BLOCK: Final = 4096  # clips read from the database and written at a time
@@ -140,7 +141,7 @@ class _Cosines:
 
     @classmethod
     def read(cls, record: RunRecord) -> _Cosines | None:
-        if not Path(record.store).is_dir():
+        if not place_of(record.store).is_there():
             return None
         store = RunStore(record.store)
         if not store.has_table("influence"):

@@ -175,7 +175,7 @@ def compute_sketch_table(
         limit.check(report.step)
         progress(report.step, 0, len(todo))
         repeated = {sample: RepeatedSketches(table) for sample, table in sketches.tables.items()}
-        scratch = store.path.with_name(f"{store.path.name}.encodings")
+        scratch = store.place.beside(".encodings")
         with (
             settings.motion.measured(known_motion, report.notes) as measured,
             _encodings(settings, crew, kept_encodings, scratch) as source,
@@ -188,7 +188,7 @@ def compute_sketch_table(
                 if crew is not None:
                     taken = step.sketched_by(crew, clips, missing, no_motion)
                 elif settings.several_devices:
-                    folder = store.path.with_name(f"{store.path.name}.handed-over")
+                    folder = store.place.beside(".handed-over")
                     taken = step.sketched_on_devices(clips, missing, folder)
                 else:
                     taken = step.sketched_here(clips, missing)

@@ -16,7 +16,9 @@ from typing import Any, Final
 import numpy as np
 
 from motive_fo.errors import StoreError
+from motive_fo.store.address import is_url
 from motive_fo.store.identity import require_equal
+from motive_fo.store.place import place_of
 from motive_fo.store.run_store import Role, RunStore
 from motive_fo.store.shards import Shard
 from motive_fo.store.table import Status, Table
@@ -57,12 +59,12 @@ def merge_stores(target: str | Path, sources: Sequence[str | Path], *, partial: 
         StoreMismatchError: a store was computed with other settings.
         StoreError: a store is missing, incomplete or being written to, or a clip has other numbers in two of them.
     """
-    paths = [Path(source) for source in sources]
+    paths = [str(source) for source in sources]
     if not paths:
         raise StoreError("there is nothing to merge: name the stores of the shards")
-    if len({path.resolve() for path in (Path(target), *paths)}) <= len(paths):
+    if len({path if is_url(path) else Path(path).resolve() for path in (str(target), *paths)}) <= len(paths):
         raise StoreError("a store is named twice: name the merged store once, then each shard once")
-    missing = [str(path) for path in paths if not path.is_dir()]
+    missing = [path for path in paths if not place_of(path).is_there()]
     if missing:
         raise StoreError(f"there is no store at {missing[0]}: name the folders that the shards wrote")
     with ExitStack() as held:
@@ -75,7 +77,7 @@ def merge_stores(target: str | Path, sources: Sequence[str | Path], *, partial: 
         if into.has_table("motion") or into.has_table("train"):
             _require_one_run([into, *opened])
             _require_same_rows([into, *opened])
-        report = MergeReport(str(target), [str(path) for path in paths])
+        report = MergeReport(str(target), paths)
         for store in opened:
             _add(into, store, report)
     return report
@@ -115,7 +117,7 @@ def _require_one_run(stores: Sequence[RunStore]) -> None:
                 continue
             known, its = first.setdefault(name, (store, table))
             require_equal(
-                its.identity, table.identity, f"{name} of {known.path.name}, unlike that of {store.path.name},"
+                its.identity, table.identity, f"{name} of {known.place.name}, unlike that of {store.place.name},"
             )
 
 
@@ -125,7 +127,7 @@ def _require_complete(stores: Sequence[RunStore], partial: bool) -> None:
             waiting = int((table.states(table.ids) == Status.PENDING).sum())
             if waiting and not partial:
                 raise StoreError(
-                    f"{store.path.name} is incomplete: {waiting} of {len(table)} clips have no row in {name} yet. Run "
+                    f"{store.place.name} is incomplete: {waiting} of {len(table)} clips have no row in {name} yet. Run "
                     "its shard again, which computes only those, or merge what there is (--partial)"
                 )
 
@@ -151,7 +153,7 @@ def _require_same_rows(stores: Sequence[RunStore]) -> None:
                 unlike = _first_difference(other, table, ids)
                 if unlike:
                     raise StoreError(
-                        f"clip {unlike!r} has other numbers in {whose.path.name} than in {store.path.name} ({name}): "
+                        f"clip {unlike!r} has other numbers in {whose.place.name} than in {store.place.name} ({name}): "
                         "its file was changed in between. Compute one of the two again, then merge"
                     )
 

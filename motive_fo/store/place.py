@@ -13,10 +13,13 @@ group that is the part now.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
+import re
 import shutil
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +29,7 @@ import zarr
 from zarr.storage import FsspecStore
 
 from motive_fo.errors import StoreError
+from motive_fo.store.address import is_url
 
 #: parts that are replaced whole.
 PARTS: Final = ("influence", "parameters")
@@ -37,6 +41,13 @@ _LETTING_GO_SECONDS: Final = 1.0
 
 class Place(Protocol):
     """A folder or URL. ``str`` is what the user calls it."""
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+
+    def beside(self, suffix: str) -> Path:
+        """A local folder for what a step needs while it works, always the same for this store."""
 
     def is_there(self) -> bool:
         """Whether anything is there."""
@@ -74,7 +85,7 @@ class Place(Protocol):
 
 def place_of(path: str | Path) -> Place:
     """The place that a path or URL names."""
-    return Remote(str(path)) if "://" in str(path) else Folder(Path(path))
+    return Remote(str(path)) if is_url(path) else Folder(Path(path))
 
 
 class Folder:
@@ -87,6 +98,13 @@ class Folder:
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
     def is_there(self) -> bool:
         return self.path.is_dir()
 
@@ -97,7 +115,7 @@ class Folder:
         return zarr.open_group(self.path, mode="a" if write else "r")
 
     def acquire(self) -> None:
-        lock = self.path.with_name(self.path.name + ".lock")
+        lock = self.beside(".lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
@@ -152,7 +170,7 @@ class Folder:
 
     def delete(self) -> None:
         shutil.rmtree(self.path)
-        self.path.with_name(self.path.name + ".lock").unlink(missing_ok=True)
+        self.beside(".lock").unlink(missing_ok=True)
 
 
 class Remote:
@@ -160,6 +178,11 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        if re.search(r"://[^/]*:[^/]*@", url):
+            raise StoreError(
+                "the store's URL has a password in it, which would be kept with the run: leave it out, and give it to "
+                "the storage's package as that reads it (environment or a file)"
+            )
         try:
             from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
@@ -170,6 +193,14 @@ class Remote:
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def beside(self, suffix: str) -> Path:
+        whose = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"motive-{whose}{suffix}"
 
     def is_there(self) -> bool:
         self._files.invalidate_cache()

@@ -86,15 +86,6 @@ class RunStore:
                 self.close()
                 raise StoreError(f"cannot write to {self.place}: {error.strerror or error}; mend the disk") from error
 
-    @property
-    def path(self) -> Path:
-        """Its folder. Raises ``StoreError`` for a store at a URL."""
-        if not isinstance(self.place, Folder):
-            raise StoreError(
-                f"{self.place} is no folder: motion and gradients are computed into one; copy the finished store there"
-            )
-        return self.place.path
-
     def table(self, name: str, columns: Mapping[str, Column] | None = None, identity: Identity | None = None) -> Table:
         """A table; with ``columns`` for writing (under ``identity``), without for reading."""
         if columns is None and name not in self._root:
@@ -180,6 +171,11 @@ class RunStore:
             raise StoreError("the run has no influence yet: score it first (motive influence)")
         return open_scores(self._root, found, kind, axes)
 
+    def scoring_id(self) -> str | None:
+        """What tells the last scoring from all others; None where there is none."""
+        found = self._found("influence")
+        return None if found is None else str(self._root[found].attrs.asdict().get("id"))
+
     def read_scores(self, name: str) -> tuple[npt.NDArray[np.float32], list[str], list[str]]:
         """Cosines of the last scoring, all in memory: (Q, N), query ids, training ids."""
         rows = self.scores(name)
@@ -244,7 +240,7 @@ def delete_store(path: str | Path) -> None:
     place = place_of(path)
     if not place.is_there():
         if isinstance(place, Folder):
-            place.path.with_name(place.path.name + ".lock").unlink(missing_ok=True)
+            place.beside(".lock").unlink(missing_ok=True)
         return
     try:
         with RunStore(path, write=True) as store:

@@ -40,7 +40,7 @@ class Shard:
         low, high = ((number * len(items)) // self.count for number in (self.number - 1, self.number))
         return items[low:high]
 
-    def place(self, store: str | Path) -> Path:
-        """Folder of its store, beside the run's."""
-        store = Path(store)
-        return store.with_name(f"{store.stem}.shard-{self.number}-of-{self.count}{store.suffix}")
+    def place(self, store: str | Path) -> str:
+        """Folder or URL of its store, beside the run's."""
+        folder, slash, name = str(store).rpartition("/")
+        return f"{folder}{slash}{Path(name).stem}.shard-{self.number}-of-{self.count}{Path(name).suffix}"

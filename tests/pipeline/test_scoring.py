@@ -147,7 +147,7 @@ def test_a_scoring_that_breaks_off_leaves_the_last_one(store, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         score(TRAIN, QUERIES, store, InfluenceConfig(mask_side="none"), progress=killed)
     assert np.array_equal(store.read_scores("motion")[0], before, equal_nan=True)
-    assert not list(store.path.glob("influence-*"))
+    assert not list(store.place.path.glob("influence-*"))
 
 
 @pytest.mark.parametrize("changed", [{"combine": "mean-rank"}, {"combine": "mean-zscore"}, {"overlap": "remove"}])

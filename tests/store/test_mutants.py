@@ -309,7 +309,7 @@ def test_who_computed_is_kept_oldest_first_and_every_difference_told(group):
 
 def test_a_new_store_says_what_it_is(tmp_path):
     with RunStore(tmp_path / "r.zarr", write=True) as store:
-        assert store.path == tmp_path / "r.zarr"
+        assert store.place.path == tmp_path / "r.zarr"
     attributes = zarr.open_group(tmp_path / "r.zarr", mode="r").attrs.asdict()
     assert attributes == {"format": "motive-fo", "version": 2}
 

@@ -1,4 +1,4 @@
-"""A store at a URL, by fsspec's memory: written, scored, checked and deleted as one in a folder is."""
+"""A store at a URL, in memory and by S3: written, scored, checked and deleted as one in a folder is."""
 
 import uuid
 
@@ -18,15 +18,22 @@ from motive_fo.store.table import Column, Row, Status
 
 COLUMNS = {"sketch": Column("float32", (2, 8)), "norm": Column("float64", (2,))}
 IDS = {"train": [f"c{n}" for n in range(30)], "query": ["q0", "q1"]}
-MEMORY = fsspec.filesystem("memory")
+
+
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+def url(request):
+    base = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    place = f"{base}/{uuid.uuid4().hex}/run.zarr"
+    yield place
+    files = fsspec.filesystem(request.param)
+    for file in files.find(place.removesuffix("/run.zarr")):
+        files.rm_file(file)
 
 
 @pytest.fixture
-def url():
-    place = f"memory://{uuid.uuid4().hex}/run.zarr"
-    yield place
-    for file in MEMORY.find(place.removesuffix("/run.zarr")):
-        MEMORY.rm_file(file)
+def files(url):
+    """The storage, past the store."""
+    return fsspec.filesystem(url.partition(":")[0])
 
 
 def _fill(where):
@@ -58,34 +65,34 @@ def test_a_store_at_a_url_has_the_scores_of_one_in_a_folder(url, tmp_path):
     assert sum(ours.bytes.values()) == pytest.approx(sum(theirs.bytes.values()), rel=0.01)
 
 
-def test_a_finished_store_that_was_copied_is_read_and_scored_again(url, tmp_path):
+def test_a_finished_store_that_was_copied_is_read_and_scored_again(url, files, tmp_path):
     _fill(tmp_path / "run.zarr")
     before = _score(tmp_path / "run.zarr")
-    MEMORY.put(str(tmp_path / "run.zarr"), url, recursive=True)
+    files.put(str(tmp_path / "run.zarr"), url, recursive=True)
     assert np.array_equal(RunStore(url).read_scores("motion")[0], before)
     assert np.array_equal(_score(url), before)
     assert RunStore(url).read_parameters() == {"old.weight": 1}
-    assert not MEMORY.exists(f"{url}/influence")  # the copied scoring
+    assert not files.exists(f"{url}/influence")  # the copied scoring
     assert list(store_info(url).bytes) == ["influence", "parameters", "query", "train"]
 
 
-def test_damage_is_found_at_a_url(url):
+def test_damage_is_found_at_a_url(url, files):
     _fill(url)
-    file = next(name for name in MEMORY.find(url) if "/train/" in name and "/sketch/c/" in name)
-    held = bytearray(MEMORY.cat_file(file))
+    file = next(name for name in files.find(url) if "/train/" in name and "/sketch/c/" in name)
+    held = bytearray(files.cat_file(file))
     held[40] ^= 1
-    MEMORY.pipe_file(file, bytes(held))
+    files.pipe_file(file, bytes(held))
     assert any("checksum" in problem for problem in verify_store(url).problems)
 
 
-def test_a_second_writer_is_refused_and_a_reader_is_not(url):
+def test_a_second_writer_is_refused_and_a_reader_is_not(url, files):
     _fill(url)
     with RunStore(url, write=True):
-        with pytest.raises(StoreError, match=r"another process is writing to memory://.*delete memory://.*\.lock"):
+        with pytest.raises(StoreError, match=r"another process is writing to \w+://.*delete \w+://.*\.lock"):
             RunStore(url, write=True)
         assert RunStore(url).has_table("train")
     RunStore(url, write=True).close()
-    assert not MEMORY.exists(f"{url}.lock")
+    assert not files.exists(f"{url}.lock")
 
 
 @pytest.mark.parametrize("stage", ["before", "after"])
@@ -126,29 +133,30 @@ def test_a_scoring_that_was_replaced_is_not_read_as_the_old_one(url):
         rows[0]
 
 
-def test_deleting_leaves_nothing(url):
+def test_deleting_leaves_nothing(url, files):
     _fill(url)
     delete_store(url)
-    assert MEMORY.find(url.removesuffix("/run.zarr")) == []
-    MEMORY.pipe_file(f"{url}/other.txt", b"x")
+    assert files.find(url.removesuffix("/run.zarr")) == []
+    files.pipe_file(f"{url}/other.txt", b"x")
     with pytest.raises(StoreError, match="holds other files"):
         delete_store(url)
 
 
-def test_what_needs_a_folder_says_so(url):
-    with RunStore(url, write=True) as store, pytest.raises(StoreError, match="is no folder: motion and gradients"):
-        _ = store.path
+def test_what_is_no_url_of_a_store_is_refused():
     with pytest.raises(StoreError, match="there is no store at memory://none"):
         RunStore("memory://none/run.zarr")
     with pytest.raises(StoreError, match="cannot open nosuch://"):
         RunStore("nosuch://bucket/run.zarr")
+    with pytest.raises(StoreError, match="has a password in it") as refused:
+        RunStore("memory://me:hidden@bucket/run.zarr", write=True)
+    assert "hidden" not in str(refused.value)
 
 
-def test_storage_that_cannot_create_alone_is_not_written_to(url, monkeypatch):
-    def cannot(self, path, value, mode="overwrite", **_):
+def test_storage_that_cannot_create_alone_is_not_written_to(url, files, monkeypatch):
+    def cannot(path, value, mode="overwrite", **_):
         raise NotImplementedError("no exclusive creation")
 
-    monkeypatch.setattr(type(MEMORY), "pipe_file", cannot)
+    monkeypatch.setattr(files, "pipe_file", cannot)
     with pytest.raises(StoreError, match="cannot keep a second writer away"):
         RunStore(url, write=True)
 
