@@ -69,6 +69,8 @@ INDEXED: Final = (
     "influence_rank",
     "hoof_rank",
 )
+#: fields whose views leave clips out by status: both in one index, so that such a view is counted in it.
+INDEXED_WITH_STATUS: Final = ("camera_share", "dynamic_score")
 
 
 def are_declared(dataset: Any, run: str) -> bool:
@@ -88,11 +90,12 @@ def declare_fields(dataset: Any, run: str) -> None:
 
 
 def index_fields(dataset: Any, run: str, names: Sequence[str]) -> None:
-    """Make indexes of those fields that have one (``INDEXED``), where they are missing. Fields take theirs along when
-    they are deleted."""
+    """Make indexes of those fields that have one (``INDEXED``, ``INDEXED_WITH_STATUS``), where they are missing. Fields
+    take theirs along when they are deleted."""
     from pymongo import IndexModel
 
     wanted = [IndexModel(f"{run}.{name}") for name in names if name in INDEXED]
+    wanted += [IndexModel([(f"{run}.{n}", 1), (f"{run}.status", 1)]) for n in names if n in INDEXED_WITH_STATUS]
     if wanted:
         dataset._sample_collection.create_indexes(wanted)  # together: FiftyOne's create_index passes over it for each
 

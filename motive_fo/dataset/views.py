@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from motive_fo.config import SelectionConfig
-from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.run_record import RunRecord
 from motive_fo.errors import InputError
 from motive_fo.influence.curation import Selection
@@ -35,12 +34,12 @@ def view_name(run: str, kind: str) -> str:
 
 def save_motion_views(dataset: Any, record: RunRecord) -> dict[str, int]:
     """Views that need no score: static, failed, camera-only and most dynamic clips. Returns their names and sizes."""
-    run, field = record.run, fiftyone().ViewField
-    status, camera = field(f"{run}.status"), field(f"{run}.camera_share")
-    moving = dataset.exists(f"{run}.dynamic_score").match(~status.is_in([STATIC, FAILED]))
+    # as the database asks, not as expressions: such views are counted in an index, without a look at the clips
+    run, status = record.run, f"{record.run}.status"
+    moving = dataset.match({f"{run}.dynamic_score": {"$gte": 0}, status: {"$nin": [STATIC, FAILED]}})
     known = _count_in_order(moving)
     kept = max(1, budget_count(_MOST_DYNAMIC_SHARE, known))
-    only_camera = dataset.match((camera > CAMERA_ONLY_SHARE) & (status != STATIC))
+    only_camera = dataset.match({f"{run}.camera_share": {"$gt": CAMERA_ONLY_SHARE}, status: {"$ne": STATIC}})
     views = {
         STATIC: (dataset.match({f"{run}.status": STATIC}), "nothing moves"),
         FAILED: (dataset.match({f"{run}.status": FAILED}), "clips with an error code"),
@@ -78,7 +77,7 @@ def save_selection_views(dataset: Any, record: RunRecord, made: Selection, confi
     order = {"votes": "most votes", "mean": "highest mean rank", "max": "highest rank with any query"}[config.by]
 
     def top(name: str, count: int) -> Any:
-        # as the database asks, not as an expression: such a view is counted in its index, without a look at the clips
+        # as the database asks, see above
         return dataset.match({f"{run}.{name}": {"$gt": 0, "$lte": count}}).sort_by(f"{run}.{name}")
 
     views = {

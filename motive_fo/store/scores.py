@@ -29,6 +29,7 @@ _BUFFER_BYTES: Final = (4 << 20, 48 << 20)
 #: scores of a query that spread less than this are rounding to float32.
 ALIKE: Final = 1e-6
 _CHUNK_CLIPS: Final = (1 << 14, 1 << 20)  # at least and at most
+_GROWTH_CLIPS: Final = 1 << 11  # at least: each growth opens a file for each query
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class ScoreWriter:
     def _held_columns(self, queries: int, grows: bool) -> int:
         low, high = _CHUNK_CLIPS
         wanted = _BUFFER_BYTES[0 if grows else 1] // (4 * max(1, queries))
-        return max(1, min(self._clips, wanted if grows else max(low, wanted), high))
+        return max(1, min(self._clips, high, max(_GROWTH_CLIPS if grows else low, wanted)))
 
     def put(self, scores: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """The next B clips, in order: kind -> (Q, B)."""

@@ -17,6 +17,7 @@ from motive_fo.dataset.curation import ScoredClips
 from motive_fo.dataset.fields import INDEXED, declare_fields, write_fields
 from motive_fo.dataset.imports import import_clips
 from motive_fo.dataset.run_record import load_run
+from motive_fo.dataset.views import CAMERA_ONLY, MOST_DYNAMIC
 from motive_fo.errors import InputError
 from motive_fo.influence.curation import select
 from motive_fo.store.run_store import RunStore
@@ -133,6 +134,20 @@ def test_saved_views_and_filters_are_answered_by_an_index(computed):
         assert "IXSCAN" in plan, name
         assert "COLLSCAN" not in plan, name
     assert "COLLSCAN" in _plan(computed.match(field("caption") == "x"))
+
+
+@pytest.mark.parametrize("kind", [CAMERA_ONLY, MOST_DYNAMIC])
+def test_views_of_motion_are_counted_without_a_look_at_the_clips(computed, kind):
+    from fiftyone.core.odm import get_db_conn
+
+    view = computed.load_saved_view(f"{RUN}: {kind}")
+    pipeline = [*view._pipeline(), {"$count": "clips"}]
+    command = {"aggregate": computed._sample_collection_name, "pipeline": pipeline, "cursor": {}}
+    found = get_db_conn().command("explain", command, verbosity="queryPlanner")
+    found = found["stages"][0]["$cursor"] if "stages" in found else found
+    plan = json.dumps(found["queryPlanner"]["winningPlan"], default=str)
+    assert "IXSCAN" in plan
+    assert "FETCH" not in plan
 
 
 def test_a_run_takes_its_indexes_along(dataset):
