@@ -62,6 +62,7 @@ def _clean(path: Path, target: Path) -> Path | None:
     return target if done.returncode == 0 and not done.stderr else None
 
 
+@pytest.mark.slow
 def test_frames_are_those_of_a_clean_copy(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     wrong, compared = [], 0

@@ -76,7 +76,7 @@ def _scores(dataset, which="motion", run="motive"):
 def _everything(dataset, run):
     """Bytes of the store, fields, views and record of a run."""
     record = load_run(dataset, run)
-    store = RunStore(record.store).path
+    store = RunStore(record.store).place.path
     files = {p.relative_to(store): hashlib.sha256(p.read_bytes()).hexdigest() for p in store.rglob("*") if p.is_file()}
     fields = {
         path: dict(zip(*dataset.exists(f"{run}.status").values(["motive_id", path]), strict=True))

@@ -333,7 +333,7 @@ def _arrays(path):
     }
 
 
-@pytest.mark.parametrize("rounds", [12, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_at_arbitrary_moments_then_resumed_equals_undisturbed(tmp_path, corpus, rounds):
     """SIGKILL several times at random moments of the gradient step; the same command then finishes an equal store."""
     files = [str(p) for p in corpus.train]
