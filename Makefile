@@ -21,7 +21,7 @@ STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
 TYPED := motive_fo cli plugin scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help install database demo app test test-slow test-app coverage mutants lint audit clean distclean
+.PHONY: help install database demo app test test-slow test-app test-s3 coverage mutants lint audit clean distclean
 
 help: ## print these targets
 	@echo "Targets:"
@@ -47,6 +47,11 @@ test-app: install ## the tests that drive the App in Chromium, which has to be i
 	  { echo "make test-app needs Chromium (Debian: apt install chromium)." >&2; exit 1; }
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) playwright
 	$(BIN)/pytest -m app $(PYTEST_ARGS)
+
+# not among the development tools: their boto is older than FiftyOne's own choice
+test-s3: install ## the tests of stores in a bucket, against a server of this machine
+	@$(BIN)/python -c 'import moto.server, s3fs' 2>/dev/null || $(PIP) 's3fs>=2025.2' 'moto[s3]>=5' flask flask-cors
+	$(BIN)/pytest -m slow -k s3 tests/store/test_place.py tests/dataset/test_remote_runs.py $(PYTEST_ARGS)
 
 coverage: install ## which lines of motive_fo the tests run, child processes included (PYTEST_ARGS="tests/store")
 	rm -f .coverage .coverage.*

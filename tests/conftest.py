@@ -91,10 +91,10 @@ def database() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
     """URL of an empty bucket of a server in this process that speaks S3."""
-    from moto.server import ThreadedMotoServer
-
+    moto = pytest.importorskip("moto.server", reason="make test-s3 installs moto and s3fs")
+    pytest.importorskip("s3fs", reason="make test-s3 installs moto and s3fs")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_DEFAULT_REGION": "us-east-1"}
     where = {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
