@@ -56,6 +56,8 @@ from motive_fo.pipeline.crew import open_crew
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.report import StepReport
 from motive_fo.progress import Progress, silent
+from motive_fo.store.address import is_url
+from motive_fo.store.place import is_of_storage
 from motive_fo.store.run_store import Role, RunStore, delete_store
 from motive_fo.store.shards import Shard
 from motive_fo.store.table import Status
@@ -344,12 +346,15 @@ def open_step(
             if not is_out_of_memory(error):
                 raise
             raise not_enough_memory(error) from error
-        except OSError as error:
-            if error.errno not in _OF_THE_DISK:
+        except Exception as error:
+            if is_url(record.store) and is_of_storage(error):
+                mend = f"{error}; mend the connection"
+            elif isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                mend = f"{error.strerror}; make room or mend the disk"
+            else:
                 raise
             raise StoreError(
-                f"cannot write to {record.store}: {error.strerror}; make room or mend the disk, then run the step "
-                "again: what was written is kept"
+                f"cannot write to {record.store}: {mend}, then run the step again: what was written is kept"
             ) from error
         save_run(dataset, record)
         make_durable(dataset)

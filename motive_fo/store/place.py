@@ -83,6 +83,12 @@ class Place(Protocol):
         """Remove all of it."""
 
 
+def is_of_storage(error: BaseException) -> bool:
+    """Whether it was raised by object storage or the way there: each package of fsspec's has errors of its own."""
+    packages = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure")
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in packages
+
+
 def place_of(path: str | Path) -> Place:
     """The place that a path or URL names."""
     return Remote(str(path)) if is_url(path) else Folder(Path(path))
@@ -204,7 +210,15 @@ class Remote:
 
     def is_there(self) -> bool:
         self._files.invalidate_cache()
-        return bool(self._files.exists(self._path))
+        try:
+            return bool(self._files.exists(self._path))
+        except Exception as error:
+            if not is_of_storage(error):
+                raise
+            raise StoreError(
+                f"cannot reach {self.url}: {error}. Is the URL right, and does the storage's package find its endpoint "
+                "and keys (environment or a file)?"
+            ) from error
 
     def holds_other_files(self) -> bool:
         return self.is_there() and not self._files.exists(f"{self._path}/zarr.json")
@@ -233,8 +247,16 @@ class Remote:
 
     def release(self) -> None:
         if self._held:
-            self._files.rm_file(f"{self._path}.lock")
             self._held = False
+            try:
+                self._files.rm_file(f"{self._path}.lock")
+            except Exception as error:
+                if not is_of_storage(error):
+                    raise
+                raise StoreError(
+                    f"cannot reach {self.url} any more: {error}. What was written is kept; delete {self.url}.lock when "
+                    "it can be reached, then run the step again"
+                ) from error
 
     def current(self, root: zarr.Group, name: str) -> str | None:
         return self._names(root).get(name) or (name if name in root else None)  # copied there from a folder

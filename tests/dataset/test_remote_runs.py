@@ -11,10 +11,11 @@ from motive_fo.dataset.exploration import explore, obstacle
 from motive_fo.dataset.integrity import check_run
 from motive_fo.dataset.overlay_files import overlay_folder
 from motive_fo.dataset.run_record import load_run
-from motive_fo.errors import InputError
+from motive_fo.errors import InputError, StoreError
 from motive_fo.store.merge import merge_stores
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.shards import Shard
+from motive_fo.store.table import Table
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
@@ -54,6 +55,17 @@ def test_a_run_at_a_url_is_the_run_in_a_folder(dataset, computed, url, tmp_path)
     motive_fo.delete_run(dataset)
     assert fsspec.filesystem(url.partition(":")[0]).find(url.removesuffix("/run.zarr")) == []
     assert not pictures.exists()
+
+
+def test_storage_that_goes_away_in_a_step_is_one_sentence_and_the_step_goes_on(dataset, url, monkeypatch):
+    def gone(*_):
+        raise ConnectionResetError("nobody answers")
+
+    monkeypatch.setattr(Table, "flush", gone)
+    with pytest.raises(StoreError, match=f"cannot write to {url}: nobody answers; mend the connection, then run the"):
+        motive_fo.compute_motion(dataset, store=url)
+    monkeypatch.undo()
+    assert motive_fo.compute_motion(dataset, store=url).status["done"]
 
 
 def test_shards_at_a_url_are_joined_there(dataset, computed, url):

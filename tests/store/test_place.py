@@ -152,6 +152,21 @@ def test_what_is_no_url_of_a_store_is_refused():
     assert "hidden" not in str(refused.value)
 
 
+def test_storage_out_of_reach_is_one_sentence(url, files, monkeypatch):
+    def gone(*_, **__):
+        raise ConnectionResetError("nobody answers")
+
+    store = RunStore(url, write=True)
+    monkeypatch.setattr(files, "rm_file", gone)
+    with pytest.raises(StoreError, match=rf"cannot reach {url} any more: nobody answers.*delete {url}.lock"):
+        store.close()
+    monkeypatch.setattr(files, "exists", gone)
+    with pytest.raises(StoreError, match=f"cannot reach {url}: nobody answers. Is the URL right"):
+        RunStore(url)
+    monkeypatch.undo()
+    files.rm_file(f"{url}.lock")
+
+
 def test_storage_that_cannot_create_alone_is_not_written_to(url, files, monkeypatch):
     def cannot(path, value, mode="overwrite", **_):
         raise NotImplementedError("no exclusive creation")
