@@ -241,7 +241,9 @@ class Remote:
                 f"{self.url} cannot be written to: its storage cannot keep a second writer away ({error}). Compute in "
                 "a folder, and copy the finished store"
             ) from error
-        except OSError as error:
+        except Exception as error:
+            if not is_of_storage(error):
+                raise
             raise StoreError(f"cannot write to {self.url}: {error}") from error
         self._held = True
 

@@ -165,6 +165,9 @@ def test_storage_out_of_reach_is_one_sentence(url, files, monkeypatch):
         RunStore(url)
     monkeypatch.undo()
     files.rm_file(f"{url}.lock")
+    monkeypatch.setattr(files, "pipe_file", gone)
+    with pytest.raises(StoreError, match=f"cannot write to {url}: nobody answers"):
+        RunStore(url, write=True)
 
 
 def test_storage_that_cannot_create_alone_is_not_written_to(url, files, monkeypatch):
