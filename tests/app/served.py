@@ -25,6 +25,9 @@ LISTEN = """() => {
     window.listener.observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
 
+#: what was heard so far, and what the dialogs show now
+HEARD = """() => [window.heard, [...document.querySelectorAll("[role=dialog]")].map(dialog => dialog.innerText)]"""
+
 
 @contextmanager
 def served(name):
@@ -67,11 +70,14 @@ class Screen:
 
     def open(self):
         """Load the page as it is at first: without advertisement, clip or view, which the server remembers."""
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
         self.page.goto(self.url)
         self.page.wait_for_selector("text=/\\d+ samples?/", timeout=90_000)
         card = self.page.get_by_text("Dismiss")
         if card.is_visible():
-            card.click()
+            with suppress(PlaywrightTimeout):  # it may go by itself
+                card.click(timeout=2_000)
         self.page.keyboard.press("Escape")
         self.show_all()
 
@@ -115,8 +121,11 @@ class Screen:
     def _hears(self, pattern, seconds=120):
         """Wait until a text that matches was seen since the listening began, however shortly."""
         until = time.monotonic() + seconds
-        while not any(re.search(pattern, text) for text in self.page.evaluate("window.heard")):
-            shown = [dialog.inner_text() for dialog in self.page.get_by_role("dialog").all()]
+        while True:
+            # in one call: a dialog may vanish between two, and a locator would wait for it to come back
+            heard, shown = self.page.evaluate(HEARD)
+            if any(re.search(pattern, text) for text in heard):
+                return
             assert time.monotonic() < until, f"{pattern!r} was not seen; in dialogs now: {shown}"
             self.page.wait_for_timeout(100)
 
