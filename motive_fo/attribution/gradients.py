@@ -6,11 +6,11 @@ so that the memory above the model's own is one tensor's gradient, not all of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,24 @@ from motive_fo.models.base import VideoModel
 
 UNMASKED, MASKED = 0, 1
 """Index of the mask side of sketches: ordinary loss, motion-weighted loss."""
+
+
+class GradientTask(NamedTuple):
+    """One clip at one timestep and noise.
+
+    Attributes:
+        x0: clean latent from ``model.encode_frames``.
+        condition: from ``model.encode_caption``.
+        mask_Fhw: motion weights on the latent grid, or None for a static clip, which has no masked sketch.
+        timestep: position in the noise schedule, 0 (clean) to 1000 (noise).
+        noise: seed of the noise.
+    """
+
+    x0: torch.Tensor
+    condition: Any
+    mask_Fhw: npt.NDArray[np.float32] | None
+    timestep: float
+    noise: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,6 @@ class StreamingBackward:
         size, device = projection.part_size, parameters[0][1].device if device is None else device
         self._parts = None if size is None else torch.empty(len(parameters), size, dtype=torch.float32, device=device)
         self._squares = torch.zeros(len(parameters), dtype=torch.float64, device=device)
-        self.groups = parameter_groups(name for name, _ in parameters)
 
     def take(self, name: str, parameter: torch.Tensor) -> None:
         """Project a parameter's finished gradient and free it: the hook."""
@@ -107,15 +124,40 @@ class StreamingBackward:
         parts = self._odd
         if self._parts is not None:
             parts = dict(zip(self._place, self._parts.cpu(), strict=True))
-        squares = self._squares.tolist()
-        by_group = dict.fromkeys(self.groups, 0.0)
-        for name, square in zip(self._place, squares, strict=True):
-            by_group[parameter_group(name)] += square
+        squares = dict(zip(self._place, self._squares.tolist(), strict=True))
         return Projected(
             self._projection.combine(parts).numpy(),
-            float(np.sqrt(np.sum(squares))),
-            np.asarray([by_group[group] for group in self.groups]),
+            float(np.sqrt(np.sum(list(squares.values())))),
+            squares_by_group(squares),
         )
+
+
+def squares_by_group(square_by_name: Mapping[str, float]) -> npt.NDArray[np.float64]:
+    """Squared norms of the groups of parameters (G,), in the order of ``parameter_groups``."""
+    by_group = dict.fromkeys(parameter_groups(square_by_name), 0.0)
+    for name, square in square_by_name.items():
+        by_group[parameter_group(name)] += square
+    return np.asarray(list(by_group.values()))
+
+
+@contextmanager
+def only_trainable(network: torch.nn.Module, parameters: NamedParameters) -> Iterator[None]:
+    """Gradients for these parameters of ``network`` alone, without dropout; all is restored afterwards."""
+    was = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    training = network.training
+    network.eval()  # no dropout: the same clip must give the same gradient
+    try:
+        for parameter, _ in was:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        for _, parameter in parameters:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter, required in was:
+            parameter.requires_grad_(required)
+            parameter.grad = None
+        network.train(training)
 
 
 @contextmanager
@@ -133,27 +175,17 @@ def streaming(
             whose blocks are offloaded.
     """
     parameters = attributed_parameters(network) if parameters is None else parameters
-    was = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    training = network.training
-    network.eval()  # no dropout: the same clip must give the same gradient
     backward = StreamingBackward(parameters, projection, device)
-    handles = []
-    try:
-        for parameter, _ in was:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-        for name, parameter in parameters:
-            parameter.requires_grad_(True)
-            hook = partial(backward.take, name)
-            handles.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call]
-        yield backward
-    finally:
-        for handle in handles:
-            handle.remove()
-        for parameter, required in was:
-            parameter.requires_grad_(required)
-            parameter.grad = None
-        network.train(training)
+    with only_trainable(network, parameters):
+        hooked = [
+            parameter.register_post_accumulate_grad_hook(partial(backward.take, name))  # type: ignore[no-untyped-call]
+            for name, parameter in parameters
+        ]
+        try:
+            yield backward
+        finally:
+            for handle in hooked:
+                handle.remove()
 
 
 def clip_sketch(
@@ -182,18 +214,20 @@ def clip_sketch(
         prediction = model.predict(noised.x_t, noised.timestep, condition)
         plain = motion_weighted_loss(prediction, noised.target)
         losses, taken = [plain.item()], [_checked(backward, plain, keep_graph=mask_Fhw is not None)]
-        if mask_Fhw is None:
-            losses.append(float("nan"))
-            taken.append(
-                Projected(
-                    np.full_like(taken[0].sketch_D, np.nan), float("nan"), np.full_like(taken[0].squares_G, np.nan)
-                )
-            )
-        else:
+        if mask_Fhw is not None:
             mask = model.arrange_mask(torch.from_numpy(mask_Fhw)).to(x0.device, torch.float32)
             weighted = motion_weighted_loss(prediction, noised.target, mask)
             losses.append(weighted.item())
             taken.append(_checked(backward, weighted, keep_graph=False))
+    return sketch_of(losses, taken)
+
+
+def sketch_of(losses: list[float], taken: list[Projected]) -> Sketch:
+    """The sketch of one clip from its mask sides; NaN for the masked one of a clip that has no mask."""
+    if len(taken) == 1:
+        plain, none = taken[0], float("nan")
+        losses = [*losses, none]
+        taken = [plain, Projected(np.full_like(plain.sketch_D, none), none, np.full_like(plain.squares_G, none))]
     return Sketch(
         np.stack([each.sketch_D for each in taken]),
         np.asarray([each.norm for each in taken], np.float64),
@@ -203,13 +237,21 @@ def clip_sketch(
 
 
 def _checked(backward: StreamingBackward, loss: torch.Tensor, *, keep_graph: bool) -> Projected:
-    if not torch.isfinite(loss):
-        raise ClipError("gradient", "nonfinite_gradient", f"the loss is {loss.item()}")
+    check_loss(loss.item())
     taken = backward.run(loss, keep_graph=keep_graph)
-    if not (np.isfinite(taken.norm) and np.isfinite(taken.sketch_D).all()):
-        raise ClipError(
-            "gradient", "nonfinite_gradient", f"the loss is finite ({loss.item():.4g}), its gradient is not"
-        )
-    if taken.norm == 0 or not taken.sketch_D.any():
-        raise ClipError("gradient", "zero_gradient", f"the loss is {loss.item():.4g}, its gradient is zero")
+    check_gradient(loss.item(), taken)
     return taken
+
+
+def check_loss(loss: float) -> None:
+    """Raises ``ClipError`` where the loss is not finite."""
+    if not np.isfinite(loss):
+        raise ClipError("gradient", "nonfinite_gradient", f"the loss is {loss}")
+
+
+def check_gradient(loss: float, taken: Projected) -> None:
+    """Raises ``ClipError`` where a gradient is not finite, or is zero."""
+    if not (np.isfinite(taken.norm) and np.isfinite(taken.sketch_D).all()):
+        raise ClipError("gradient", "nonfinite_gradient", f"the loss is finite ({loss:.4g}), its gradient is not")
+    if taken.norm == 0 or not taken.sketch_D.any():
+        raise ClipError("gradient", "zero_gradient", f"the loss is {loss:.4g}, its gradient is zero")

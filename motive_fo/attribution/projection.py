@@ -45,33 +45,39 @@ class Projection(Protocol):
         """The part of one tensor, float32. ``name`` keys the randomness; any shape and floating dtype."""
         ...
 
+    def project_each(self, name: str, gradients_B: torch.Tensor) -> torch.Tensor:
+        """The parts of several clips' gradients of one tensor, (B, ...) to (B, D): ``project`` of each, bit for bit."""
+        return torch.stack([self.project(name, gradient) for gradient in gradients_B])
+
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The sketch, float32 (D,) on the CPU, from the parts of all tensors."""
+        """The sketch, float32 (D,) on the CPU, from the parts of all tensors; (B, D) from parts (B, D)."""
         ...
 
 
-def _blocks(flat: torch.Tensor, n: int, least: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """A tensor's elements in float32 blocks: (number of the first block, (B, n)), B bounded.
+def _blocks(flat_BP: torch.Tensor, n: int, least: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """A tensor's elements in float32 blocks, B clips at once: (number of the first block, (B, K, n)), K bounded.
 
     The last block is padded with zeros to the power of two that holds it, at least ``least`` (and at most n).
     """
-    full = flat.numel() // n
+    clips, elements = flat_BP.shape
+    full = elements // n
     group = max(1, _GROUP_ELEMENTS // n)
     for first in range(0, full, group):
         rows = min(group, full - first)
-        yield first, flat[first * n : (first + rows) * n].view(rows, n).to(torch.float32)
-    tail = flat[full * n :].to(torch.float32)
+        yield first, flat_BP[:, first * n : (first + rows) * n].reshape(clips, rows, n).to(torch.float32)
+    tail = flat_BP[:, full * n :].to(torch.float32)
     if tail.numel():
         size = min(n, least)
-        while size < tail.numel():
+        while size < tail.shape[1]:
             size *= 2
-        yield full, torch.nn.functional.pad(tail, (0, size - tail.numel()))[None]
+        yield full, torch.nn.functional.pad(tail, (0, size - tail.shape[1]))[:, None]
 
 
-def _sum_of_parts(parts: Mapping[str, torch.Tensor], dimension: int) -> torch.Tensor:
-    """float64 (D,) on the CPU, added in name order: the sum does not depend on when a tensor came."""
-    total = torch.zeros(dimension, dtype=torch.float64, device="cpu")
-    for name in sorted(parts):
+def _sum_of_parts(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """float64 (..., D) on the CPU, added in name order: the sum does not depend on when a tensor came."""
+    first, *others = sorted(parts)
+    total = parts[first].to("cpu", torch.float64, copy=True)
+    for name in others:
         total += parts[name].to("cpu", torch.float64)
     return total
 
@@ -83,7 +89,7 @@ def _require_powers(kind: str, dimension: int, block: int) -> None:
         raise ConfigError(f"{kind} takes a block that is a power of two, not {block}")
 
 
-class FastfoodProjection:
+class FastfoodProjection(Projection):
     """Blocked, streamed Fastfood: P = 1/sqrt(n) S H G Pi H B in every block of n elements, the blocks' outputs summed.
 
     ``Paper: Eq. 8`` for one block. ``Choice:`` blocks, because one transform over all parameters is neither affordable
@@ -125,24 +131,27 @@ class FastfoodProjection:
         }
 
     def project(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
-        flat = gradient.detach().reshape(-1)
-        part_D: torch.Tensor = torch.zeros(self.dimension, dtype=torch.float32, device=flat.device)
-        for first, x in _blocks(flat, self.block, 4 * self.dimension):
-            part_D += self._project_blocks(name, first, x)
-        return part_D
+        return self.project_each(name, gradient[None])[0]
+
+    def project_each(self, name: str, gradients_B: torch.Tensor) -> torch.Tensor:
+        flat_BP = gradients_B.detach().flatten(1)
+        part_BD = torch.zeros(len(flat_BP), self.dimension, dtype=torch.float32, device=flat_BP.device)
+        for first, x in _blocks(flat_BP, self.block, 4 * self.dimension):
+            part_BD += self._project_blocks(name, first, x)
+        return part_BD
 
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        total = _sum_of_parts(parts, self.dimension)
+        total = _sum_of_parts(parts)
         last = hadamard.matrix(self.dimension, total.device, torch.float64)
-        return (last @ total / math.sqrt(self.dimension)).to(torch.float32)
+        return (total @ last / math.sqrt(self.dimension)).to(torch.float32)  # it is symmetric
 
-    def _project_blocks(self, name: str, first: int, x_Bn: torch.Tensor) -> torch.Tensor:
-        """Sum over blocks and pieces of G Pi H B x / sqrt(n): float32 (D,)."""
-        rows, n = x_Bn.shape
-        signs, scale = self._random(name, first, rows, n, x_Bn.device)
-        y = hadamard.transform(x_Bn * signs)
-        y = y[:, self._order(n, x_Bn.device)] * scale
-        return y.view(-1, self.dimension).sum(0) / math.sqrt(n)
+    def _project_blocks(self, name: str, first: int, x_BKn: torch.Tensor) -> torch.Tensor:
+        """Sum over blocks and pieces of G Pi H B x / sqrt(n): float32 (B, D)."""
+        clips, rows, n = x_BKn.shape
+        signs, scale = self._random(name, first, rows, n, x_BKn.device)
+        y = hadamard.transform((x_BKn * signs).view(-1, n)).view(clips, rows, n)
+        y = y[..., self._order(n, x_BKn.device)] * scale
+        return y.view(clips, -1, self.dimension).sum(1) / math.sqrt(n)
 
     def _random(
         self, name: str, first: int, rows: int, n: int, device: torch.device
@@ -173,7 +182,7 @@ class FastfoodProjection:
         return self._orders[at]
 
 
-class SRHTProjection:
+class SRHTProjection(Projection):
     """Blocked, streamed subsampled randomised Hadamard transform: P = 1/sqrt(D) S R H B in every block of n elements.
 
     ``Choice:`` beside the paper's Fastfood, for a small part of its random numbers and no permutation. In each block
@@ -225,11 +234,22 @@ class SRHTProjection:
         flat = gradient.detach().reshape(-1)
         if self._fused and flat.is_cuda and fused_map.usable(flat.device, flat.dtype):
             return self.project_fused(name, flat)
-        part_D: torch.Tensor = torch.zeros(self.dimension, dtype=torch.float32, device=flat.device)
-        for first, x in _blocks(flat, self.block, self.dimension):
-            signs, rows, row_signs = self._random(name, first, x.shape[0], x.shape[1], x.device)
-            part_D += (hadamard.transform(x * signs).gather(1, rows) * row_signs).sum(0)
-        return part_D / math.sqrt(self.dimension)
+        return self._project_each(name, flat[None])[0]
+
+    def project_each(self, name: str, gradients_B: torch.Tensor) -> torch.Tensor:
+        if gradients_B.is_cuda:
+            return super().project_each(name, gradients_B)
+        return self._project_each(name, gradients_B.detach().flatten(1))
+
+    def _project_each(self, name: str, flat_BP: torch.Tensor) -> torch.Tensor:
+        part_BD = torch.zeros(len(flat_BP), self.dimension, dtype=torch.float32, device=flat_BP.device)
+        for first, x_BKn in _blocks(flat_BP, self.block, self.dimension):
+            clips, blocks, n = x_BKn.shape
+            signs, rows, row_signs = self._random(name, first, blocks, n, x_BKn.device)
+            # a product of float32 and int8 is several times slower than one of two float32
+            y = hadamard.transform((x_BKn * signs.float()).view(-1, n)).view(clips, blocks, n)
+            part_BD += (y.gather(2, rows.expand(clips, -1, -1)) * row_signs.float()).sum(1)
+        return part_BD / math.sqrt(self.dimension)
 
     def project_fused(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
         """``project`` by the Triton kernel, whether or not it is known to be usable."""
@@ -238,7 +258,7 @@ class SRHTProjection:
         return fused_map.project(flat, key, self.dimension, self.block, _SIGNS, _ROWS) / math.sqrt(self.dimension)
 
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return _sum_of_parts(parts, self.dimension).to(torch.float32)
+        return _sum_of_parts(parts).to(torch.float32)
 
     def _random(
         self, name: str, first: int, blocks: int, n: int, device: torch.device
@@ -261,7 +281,7 @@ class SRHTProjection:
         return made
 
 
-class GaussianProjection:
+class GaussianProjection(Projection):
     """The ideal random map: a dense D x P matrix of independent Gaussians over sqrt(D), made again for every tensor.
 
     Costs D random numbers per element: for tests and small models.
@@ -291,10 +311,10 @@ class GaussianProjection:
         return part_D / math.sqrt(self.dimension)
 
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return _sum_of_parts(parts, self.dimension).to(torch.float32)
+        return _sum_of_parts(parts).to(torch.float32)
 
 
-class IdentityProjection:
+class IdentityProjection(Projection):
     """No projection: the sketch is the whole gradient in name order. For tests and small models."""
 
     def __init__(self, size: int) -> None:
@@ -311,9 +331,9 @@ class IdentityProjection:
         return gradient.detach().reshape(-1).to("cpu", torch.float32, copy=True)
 
     def combine(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        sketch = torch.cat([parts[name] for name in sorted(parts)])
-        if sketch.numel() != self.dimension:
-            raise ValueError(f"{sketch.numel()} gradient elements came, {self.dimension} were expected")
+        sketch = torch.cat([parts[name] for name in sorted(parts)], dim=-1)
+        if sketch.shape[-1] != self.dimension:
+            raise ValueError(f"{sketch.shape[-1]} gradient elements came, {self.dimension} were expected")
         return sketch
 
 

@@ -11,7 +11,7 @@ Shapes: F latent frames, h w latent cells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -107,6 +107,23 @@ class StagedModel(Protocol):
 
     def leave_encoders(self) -> None:
         """Let the encoders go. They come back by themselves where something is to be encoded."""
+        ...
+
+
+@runtime_checkable
+class BatchedModel(VideoModel, Protocol):
+    """A small model that takes the gradients of several clips in one pass (``attribution.batched``).
+
+    Its ``predict`` runs under ``torch.func.vmap``: no step of it may depend on a tensor's values.
+    """
+
+    def width(self, latent_shape: tuple[int, ...]) -> int:
+        """Gradients of one pass for latents of this shape: always the same number; 1 to take each by itself."""
+        ...
+
+    def stack_conditions(self, conditions: Sequence[Any]) -> Any:
+        """Conditions with a new first axis, tensors or tuples of tensors. A caption's part does not depend on the
+        others."""
         ...
 
 

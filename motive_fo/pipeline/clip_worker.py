@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import torch
 
-from motive_fo.attribution.gradients import Sketch, StreamingBackward, streaming
+from motive_fo.attribution.gradients import Sketch
 from motive_fo.attribution.parameters import attributed_parameters
 from motive_fo.clips.clip import Clip
 from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig
@@ -39,7 +39,7 @@ from motive_fo.pipeline.motion import MotionSettings, clip_row
 from motive_fo.pipeline.preparing import Prepared, prepare
 from motive_fo.pipeline.record import Version, as_clip_error, version_of
 from motive_fo.pipeline.report import StepReport
-from motive_fo.pipeline.sketching import Outcomes, projection_of, settled_threads, take_sketches
+from motive_fo.pipeline.sketching import Outcomes, Sketcher, SketchTask, projection_of, sketching, take_sketches
 from motive_fo.store.table import Row
 
 CALLS: Final = 2
@@ -79,7 +79,7 @@ class ClipWorker:
         self._compute = ThreadPoolExecutor(1, "motive-compute")
         self._model: VideoModel | None = None
         self._streaming = ExitStack()
-        self._backward: StreamingBackward | None = None
+        self._sketcher: Sketcher | None = None
 
     def open(self) -> dict[str, Any]:
         """Load everything; returns what must be equal in all processes. Raises ``MotiveError``."""
@@ -143,33 +143,32 @@ class ClipWorker:
         return replace(prepared, encoded=None), outcomes
 
     def _sketches(self, encoded: Encoded, mask: Any, order: Order, report: StepReport) -> Outcomes:
-        model, backward = self._model, self._sketching()
+        model, sketcher = self._model, self._sketching()
         assert model is not None
         x0, condition = encoded.x0, encoded.condition
         if order.work == "sketch_encoded":
             x0 = x0.to(model.device)
             condition = {name: tensor.to(model.device) for name, tensor in condition.items()}
-        outcomes = take_sketches(model, backward, x0, condition, mask, order.samples, report)
+        (outcomes,) = take_sketches(sketcher, [SketchTask(x0, condition, mask, order.samples)], report)
         if any(isinstance(each, RuntimeError) and "CUDA error" in str(each) for each in outcomes.values()):
             os._exit(1)  # whatever this process asks of the GPU now fails: only another one can go on
         return {s: each if isinstance(each, Sketch) else as_clip_error(each) for s, each in outcomes.items()}
 
-    def _sketching(self) -> StreamingBackward:
+    def _sketching(self) -> Sketcher:
         model = self._model
         assert model is not None
-        if self._backward is None:
+        if self._sketcher is None:
             if isinstance(model, StagedModel):
                 model.leave_encoders()
             parameters = attributed_parameters(model.network, self._attribution.include, self._attribution.exclude)
-            self._streaming.enter_context(settled_threads(model))
-            self._backward = self._streaming.enter_context(
-                streaming(model.network, self._projection, parameters, model.device)
+            self._sketcher = self._streaming.enter_context(
+                sketching(model, self._projection, parameters, self._motion.spec)
             )
-        return self._backward
+        return self._sketcher
 
     def _stop_sketching(self) -> None:
         self._streaming.close()
-        self._backward = None
+        self._sketcher = None
 
 
 class _Noted(MeasuredMotion):

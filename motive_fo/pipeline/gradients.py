@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from motive_fo.attribution.gradients import streaming
 from motive_fo.attribution.parameters import NamedParameters, attributed_parameters, parameter_groups
 from motive_fo.attribution.projection import Projection
 from motive_fo.config import AttributionConfig
@@ -28,7 +28,14 @@ from motive_fo.pipeline.refusals import FailureLimit, outlier_sentence, outlying
 from motive_fo.pipeline.repeated import RepeatedSketches
 from motive_fo.pipeline.replicas import FramesAsTheyAre, ReplicaPool, Task
 from motive_fo.pipeline.report import ENCODING, StepReport
-from motive_fo.pipeline.sketching import Outcomes, attributed_outline, projection_of, settled_threads, take_sketches
+from motive_fo.pipeline.sketching import (
+    Outcomes,
+    SketchTask,
+    attributed_outline,
+    projection_of,
+    sketching,
+    take_sketches,
+)
 from motive_fo.progress import Progress, silent
 from motive_fo.store.identity import provenance
 from motive_fo.store.run_store import Role, RunStore
@@ -243,6 +250,12 @@ def _known_failures(
     return known
 
 
+def _batches(clips: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
+    """``size`` clips at a time, and the rest."""
+    while some := list(islice(clips, size)):
+        yield some
+
+
 @dataclass(frozen=True)
 class _Step:
     settings: GradientSettings
@@ -345,17 +358,17 @@ class _Step:
         self, clips: Iterator[Prepared], missing: Mapping[str, Sequence[Sample]]
     ) -> Generator[tuple[Prepared, Outcomes]]:
         """Sketches by this process's own network."""
-        model = self.settings.model
-        with (
-            settled_threads(model),
-            streaming(model.network, self.settings.projection, self.settings.parameters(), model.device) as backward,
-        ):
-            for clip in clips:
-                if clip.encoded is None:
-                    yield clip, {}
-                    continue
-                samples, (x0, condition, _) = missing[clip.record.id], clip.encoded
-                yield clip, take_sketches(model, backward, x0, condition, clip.mask, samples, self.report)
+        settings = self.settings
+        with sketching(settings.model, settings.projection, settings.parameters(), settings.motion.spec) as sketcher:
+            for some in _batches(clips, sketcher.width):
+                ready = {n: clip.encoded for n, clip in enumerate(some) if clip.encoded is not None}
+                tasks = [
+                    SketchTask(encoded.x0, encoded.condition, some[n].mask, missing[some[n].record.id])
+                    for n, encoded in ready.items()
+                ]
+                taken = dict(zip(ready, take_sketches(sketcher, tasks, self.report), strict=True))
+                for n, clip in enumerate(some):
+                    yield clip, taken.get(n, {})
 
     def sketched_on_devices(
         self, clips: Iterator[Prepared], missing: Mapping[str, Sequence[Sample]], folder: Path

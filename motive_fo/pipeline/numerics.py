@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from motive_fo.attribution.gradients import clip_sketch, streaming
+from motive_fo.attribution.gradients import Sketch
 from motive_fo.attribution.probe import device_change
 from motive_fo.clips.spec import ClipSpec
 from motive_fo.config import AttributionConfig
@@ -26,6 +26,8 @@ from motive_fo.models.base import StagedModel, VideoModel
 from motive_fo.models.registry import attributed_model
 from motive_fo.pipeline.gradients import GradientSettings
 from motive_fo.pipeline.motion import MotionSettings
+from motive_fo.pipeline.report import StepReport
+from motive_fo.pipeline.sketching import SketchTask, sketching, take_sketches
 from motive_fo.synthetic.scene import render, sample_scene
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -76,11 +78,11 @@ def check_numerics(
     model = attributed_model(attribution, motion.spec)
     clips = _encoded(model, motion, videos)
     first = _sketches(model, motion, attribution, [*clips, clips[0]])
-    alone = _sketches(model, motion, attribution, [clips[0]])
+    beside = _sketches(model, motion, attribution, clips, together=True)
     checks = [
         *_projection_on(model, motion, attribution),
         _equal("repeated", "the same clip again after the others", first[0], first[-1]),
-        _equal("alone", "the same clip alone and before others", first[0], alone[0]),
+        _equal("alone", "the same clip alone and beside others", first[0], beside[0]),
     ]
     # diffusers keeps some tensors of a bfloat16 network in float32
     chosen = next((p.dtype for p in model.network.parameters() if p.dtype != torch.float32), torch.float32)
@@ -129,20 +131,32 @@ def _encoded(model: VideoModel, motion: MotionSettings, videos: Sequence[npt.NDA
 
 
 def _sketches(
-    model: VideoModel, motion: MotionSettings, attribution: AttributionConfig, clips: Sequence[_Clip]
+    model: VideoModel,
+    motion: MotionSettings,
+    attribution: AttributionConfig,
+    clips: Sequence[_Clip],
+    *,
+    together: bool = False,
 ) -> npt.NDArray[np.float64]:
-    """Both sides of each clip's sketch at the first timestep and noise: (N, 2, D)."""
+    """Both sides of each clip's sketch at the first timestep and noise, one clip after the other or as many together as
+    the model takes: (N, 2, D)."""
     settings = GradientSettings.build(motion, attribution, model)
-    timestep, noise = attribution.timesteps[0], attribution.noises[0]
+    sample = settings.samples()[0]
+    tasks = [SketchTask(clip.x0, clip.condition, clip.mask_Fhw, [sample]) for clip in clips]
+    with sketching(model, settings.projection, settings.parameters(), motion.spec) as sketcher:
+        taken = [
+            outcomes[sample]
+            for some in ([tasks] if together else [[task] for task in tasks])
+            for outcomes in take_sketches(sketcher, some, StepReport("numerics"))
+        ]
     made = []
-    with streaming(model.network, settings.projection, settings.parameters()) as backward:
-        for clip in clips:
-            try:
-                made.append(
-                    clip_sketch(model, backward, clip.x0, clip.condition, clip.mask_Fhw, timestep, noise).sketch_2D
-                )
-            except ClipError:  # no finite gradient at all: as different as can be
-                made.append(np.full((2, int(settings.projection.identity()["dimension"])), np.nan, np.float32))
+    for sketch in taken:
+        if isinstance(sketch, Sketch):
+            made.append(sketch.sketch_2D)
+        elif isinstance(sketch, ClipError):  # no finite gradient at all: as different as can be
+            made.append(np.full((2, int(settings.projection.identity()["dimension"])), np.nan, np.float32))
+        else:
+            raise sketch
     return np.stack(made).astype(np.float64)
 
 

@@ -41,7 +41,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save_file
 
 from motive_fo import errors
-from motive_fo.attribution.gradients import Sketch, streaming
+from motive_fo.attribution.gradients import Sketch
 from motive_fo.attribution.parameters import attributed_parameters
 from motive_fo.clips.clip import Clip
 from motive_fo.clips.spec import ClipSpec
@@ -53,7 +53,7 @@ from motive_fo.models.registry import attributed_model
 from motive_fo.pipeline.encoding import DirectEncodings, Encoded, encode_directly
 from motive_fo.pipeline.record import ClipRecord, Version, as_clip_error
 from motive_fo.pipeline.report import StepReport
-from motive_fo.pipeline.sketching import Outcomes, projection_of, settled_threads, take_sketches
+from motive_fo.pipeline.sketching import Outcomes, SketchTask, projection_of, sketching, take_sketches
 from motive_fo.store.sketches import Sample
 
 TRIES: Final = 2
@@ -355,7 +355,7 @@ def serve(order: Mapping[str, Any]) -> None:
         projection = projection_of(model, attribution)
         identity = _plain_identity(model, projection.identity())
         parameters = attributed_parameters(model.network, attribution.include, attribution.exclude)
-        with settled_threads(model), streaming(model.network, projection, parameters, model.device) as backward:
+        with sketching(model, projection, parameters, ClipSpec(**order["spec"])) as sketcher:
             tell({"identity": identity})
             for line in sys.stdin.buffer:
                 request = json.loads(line)
@@ -371,7 +371,7 @@ def serve(order: Mapping[str, Any]) -> None:
                 except Exception as error:
                     outcomes = dict.fromkeys(samples, error)
                 else:
-                    outcomes = take_sketches(model, backward, x0, condition, mask, samples, report)
+                    (outcomes,) = take_sketches(sketcher, [SketchTask(x0, condition, mask, samples)], report)
                 for outcome in outcomes.values():
                     if isinstance(outcome, RuntimeError) and "CUDA error" in str(outcome):
                         raise outcome  # whatever this process asks of the GPU now fails: only another one can go on

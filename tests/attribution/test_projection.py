@@ -264,22 +264,36 @@ def test_small_maps_are_their_dense_matrices(kind, dimension, block, size, monke
 def test_elements_are_worked_on_in_pieces_of_bounded_size(monkeypatch):
     flat = torch.arange(1, 23).to(torch.float16)
     monkeypatch.setattr(projection, "_GROUP_ELEMENTS", 8)
-    pieces = list(projection._blocks(flat, 4, 1))
+    both = torch.stack([flat, -flat])  # of two clips
+    pieces = list(projection._blocks(both, 4, 1))
     assert [(first, tuple(piece.shape)) for first, piece in pieces] == [
-        (0, (2, 4)),
-        (2, (2, 4)),
-        (4, (1, 4)),
-        (5, (1, 2)),
+        (0, (2, 2, 4)),
+        (2, (2, 2, 4)),
+        (4, (2, 1, 4)),
+        (5, (2, 1, 2)),
     ]
-    assert torch.equal(torch.cat([piece.reshape(-1) for _, piece in pieces]), flat.float())
+    assert torch.equal(torch.cat([piece.flatten(1) for _, piece in pieces], dim=1), both.float())
     assert all(piece.dtype == torch.float32 for _, piece in pieces)
     monkeypatch.setattr(projection, "_GROUP_ELEMENTS", 1)  # a block at least
-    assert [len(piece) for _, piece in projection._blocks(flat, 4, 1)] == [1] * 6
-    (last,) = [piece for _, piece in projection._blocks(flat[:3], 16, 8)]
-    assert last.tolist() == [[1, 2, 3, 0, 0, 0, 0, 0]]
-    (last,) = [piece for _, piece in projection._blocks(flat[:3], 4, 8)]  # never longer than a block
-    assert last.tolist() == [[1, 2, 3, 0]]
-    assert list(projection._blocks(flat[:0], 4, 4)) == []
+    assert [piece.shape[1] for _, piece in projection._blocks(both, 4, 1)] == [1] * 6
+    (last,) = [piece for _, piece in projection._blocks(flat[None, :3], 16, 8)]
+    assert last.tolist() == [[[1, 2, 3, 0, 0, 0, 0, 0]]]
+    (last,) = [piece for _, piece in projection._blocks(flat[None, :3], 4, 8)]  # never longer than a block
+    assert last.tolist() == [[[1, 2, 3, 0]]]
+    assert list(projection._blocks(flat[None, :0], 4, 4)) == []
+
+
+@pytest.mark.parametrize("kind", ["fastfood", "srht", "gaussian", "identity"])
+@pytest.mark.parametrize("shape", [(3,), (130, 70), (5, 4096)])
+def test_several_clips_at_once_are_projected_as_each_alone(kind, shape, monkeypatch):
+    monkeypatch.setattr(projection, "_GROUP_ELEMENTS", 8192)  # several groups
+    size = math.prod(shape)
+    made = build_projection(kind, dimension=size if kind == "identity" else 128, block=256, seed=3, parameters=size)
+    gradients = torch.randn(4, *shape, generator=torch.Generator().manual_seed(1))
+    each = made.project_each("w", gradients)
+    assert each.shape == (4, size if kind == "identity" else 128)
+    for part, gradient in zip(each, gradients, strict=True):
+        assert torch.equal(part, made.project("w", gradient))
 
 
 @pytest.mark.parametrize("kind", ["fastfood", "srht", "gaussian", "identity"])

@@ -13,12 +13,12 @@ import pytest
 import torch
 import zarr
 
+from motive_fo.attribution.batched import BatchedGradients
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import AttributionConfig, InfluenceConfig
 from motive_fo.errors import ClipError, StoreError, StoreMismatchError
 from motive_fo.models.tiny.model import TinyModel
 from motive_fo.pipeline import motion as motion_module
-from motive_fo.pipeline import sketching
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.pipeline.scoring import score
@@ -91,8 +91,8 @@ def test_new_clips_and_queries_touch_nothing_that_is_there(whole, tmp_path, reco
     _run(path, records["query"], settings, "query")
     assert {p: p.read_bytes() for p in before} == before
     calls = []
-    real = sketching.clip_sketch
-    monkeypatch.setattr(sketching, "clip_sketch", lambda *a: calls.append(1) or real(*a))
+    real = BatchedGradients.sketches
+    monkeypatch.setattr(BatchedGradients, "sketches", lambda self, tasks: calls.extend(tasks) or real(self, tasks))
     report, table = _run(path, records["train"], settings)
     assert report.computed == len(records["train"]) - 5
     assert len(calls) == 2  # one more that moves, one static; the damaged ones never get that far
@@ -180,16 +180,16 @@ def test_a_model_that_raises_is_recorded_on_the_clip(tmp_path, records, settings
 def test_a_clip_that_memory_is_too_short_for_is_recorded_and_can_be_tried_again(
     tmp_path, records, settings, monkeypatch, error
 ):
-    real, first, second = sketching.clip_sketch, *records["train"][:2]
+    real, first, second = BatchedGradients.sketches, *records["train"][:2]
     calls = []
 
-    def short(*given):
-        calls.append(given)
-        if len(calls) == 1:
+    def short(self, tasks):
+        calls.append(tasks)
+        if len(calls) <= 2:  # both clips at once, then the first alone
             raise error
-        return real(*given)
+        return real(self, tasks)
 
-    monkeypatch.setattr(sketching, "clip_sketch", short)
+    monkeypatch.setattr(BatchedGradients, "sketches", short)
     report, table = _run(tmp_path / "r.zarr", [first, second], settings)
     assert report.codes == {"out_of_memory": 1}
     assert [table.status(r.id).name for r in (first, second)] == ["FAILED", "DONE"]

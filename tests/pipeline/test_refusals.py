@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from motive_fo.attribution.batched import BatchedGradients
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import AttributionConfig, InfluenceConfig
 from motive_fo.errors import FailureLimitError, StoreError
 from motive_fo.models.tiny.model import TinyModel
-from motive_fo.pipeline import sketching
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.pipeline.motion import compute_motion_table
 from motive_fo.pipeline.record import ClipRecord
@@ -74,17 +74,17 @@ def clips(moving):
 
 
 def test_an_outlying_gradient_is_said_by_the_step(tmp_path, clips, settings, monkeypatch):
-    real, calls = sketching.clip_sketch, []
+    real, calls = BatchedGradients.sketches, []
 
-    def long(*args):
-        made = real(*args)
+    def long(self, tasks):
+        made = real(self, tasks)
         calls.append(1)
-        if len(calls) != 4:
-            return made
-        return dataclasses.replace(made, sketch_2D=made.sketch_2D * 1e4, norm_2=made.norm_2 * 1e4)
+        if len(calls) == 1:
+            made[3] = dataclasses.replace(made[3], sketch_2D=made[3].sketch_2D * 1e4, norm_2=made[3].norm_2 * 1e4)
+        return made
 
     assert not [note for note in _run(tmp_path / "a.zarr", clips, settings).notes if "outlying" in note]
-    monkeypatch.setattr(sketching, "clip_sketch", long)
+    monkeypatch.setattr(BatchedGradients, "sketches", long)
     (note,) = [note for note in _run(tmp_path / "b.zarr", clips, settings).notes if "outlying" in note]
     assert note.startswith("1 of 9 clips have a gradient of outlying length: c3 (")
 

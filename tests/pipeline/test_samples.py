@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
+from motive_fo.attribution.batched import BatchedGradients
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import AttributionConfig, InfluenceConfig
 from motive_fo.errors import ClipError, StoreError
 from motive_fo.influence.cosine import SIDES, cosine_scores
 from motive_fo.pipeline import gradients as gradients_module
-from motive_fo.pipeline import sketching
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.pipeline.scoring import sample_scores, score
@@ -65,8 +65,12 @@ def test_an_added_timestep_computes_only_what_is_missing(whole, tmp_path, record
     _run(path, records["train"], make())
     before = _files(path / "train" / "t750.748-n0")
     calls, decoded = [], []
-    real, real_decoded = sketching.clip_sketch, gradients_module.decoded
-    monkeypatch.setattr(sketching, "clip_sketch", lambda *a: calls.append(a[-2:]) or real(*a))
+    real, real_decoded = BatchedGradients.sketches, gradients_module.decoded
+    monkeypatch.setattr(
+        BatchedGradients,
+        "sketches",
+        lambda self, tasks: calls.extend(task[-2:] for task in tasks) or real(self, tasks),
+    )
     monkeypatch.setattr(
         gradients_module, "decoded", lambda todo, *a, **k: decoded.extend(todo) or real_decoded(todo, *a, **k)
     )
@@ -205,14 +209,14 @@ def test_single_samples_scores_are_at_hand(whole, records):
 
 
 def test_one_sample_that_fails_says_nothing_of_the_others(tmp_path, records, make, monkeypatch):
-    real = sketching.clip_sketch
+    real = BatchedGradients.sketches
 
-    def refuse(*args):
-        if args[-2] == 300.0:
+    def refuse(self, tasks):
+        if any(task.timestep == 300.0 for task in tasks):
             raise ClipError("gradient", "nonfinite_gradient", "the loss is nan")
-        return real(*args)
+        return real(self, tasks)
 
-    monkeypatch.setattr(sketching, "clip_sketch", refuse)
+    monkeypatch.setattr(BatchedGradients, "sketches", refuse)
     chosen = records["train"][:2]
     report = _run(tmp_path / "r.zarr", chosen, make((T, 300.0)))
     assert report.codes == {"nonfinite_gradient": 2}
@@ -220,7 +224,7 @@ def test_one_sample_that_fails_says_nothing_of_the_others(tmp_path, records, mak
     assert sketches.status(chosen[0].id) == Status.FAILED
     assert sketches.read("message", [chosen[0].id])[0] == "the loss is nan"
     assert RunStore(tmp_path / "r.zarr").sketches("train", [Sample(T, 0)]).status(chosen[0].id) == Status.DONE
-    monkeypatch.setattr(sketching, "clip_sketch", real)
+    monkeypatch.setattr(BatchedGradients, "sketches", real)
     assert _run(tmp_path / "r.zarr", chosen, make((T, 300.0))).computed == 0
     again = _run(tmp_path / "r.zarr", chosen, make((T, 300.0)), retry_failed=True)
     assert again.status == {"done": 2}

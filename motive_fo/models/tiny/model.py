@@ -9,6 +9,7 @@ Shapes: T frames, H W pixels, F h w latent grid, B batch (always 1 here), C late
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn import functional
 
 from motive_fo.clips.spec import ClipSpec
 from motive_fo.errors import ConfigError, InputError, is_out_of_memory
@@ -25,11 +27,13 @@ from motive_fo.models.base import Noised
 from motive_fo.models.card import ModelCard
 from motive_fo.models.tiny.autoencoder import CHANNELS, Autoencoder
 from motive_fo.models.tiny.card import CARD
-from motive_fo.models.tiny.text import Caption, TextEncoder, tokenize
+from motive_fo.models.tiny.text import LENGTH, Caption, TextEncoder, tokenize
 from motive_fo.models.tiny.transformer import STEPS, Transformer
 
 WEIGHTS: Final = Path(__file__).with_name("weights.safetensors")
 OBJECTIVE: Final = "flow-matching e-x0"
+_WIDTH: Final = 8
+_LARGEST_BATCHED: Final = 4 * CHANNELS * 5 * 8 * 8  # elements of a latent: four default clips
 
 
 class Parts(nn.Module):
@@ -144,6 +148,23 @@ class TinyModel:
         """The velocity e - x0 as the network sees it."""
         prediction: torch.Tensor = self._parts.transformer(x_t, timestep, condition)
         return prediction
+
+    def width(self, latent_shape: tuple[int, ...]) -> int:
+        """``Choice:`` measured best on one core for clips of the default size; larger ones keep a core busy alone, and
+        eight at once would need more memory."""
+        return _WIDTH if math.prod(latent_shape) <= _LARGEST_BATCHED else 1
+
+    def stack_conditions(self, conditions: Sequence[Caption]) -> Caption:
+        """Captions (1, L, D) to (B, 1, ``LENGTH``, D): all of one length, so that none depends on the others'."""
+        padded = [
+            (
+                functional.pad(each.tokens_BLD, (0, 0, 0, LENGTH - each.tokens_BLD.shape[1])),
+                functional.pad(each.used_BL, (0, LENGTH - each.used_BL.shape[1])),
+            )
+            for each in conditions
+        ]
+        tokens, used = zip(*padded, strict=True)
+        return Caption(torch.stack(tokens), torch.stack(used))
 
     def arrange_mask(self, mask_Fhw: torch.Tensor) -> torch.Tensor:
         """(1, 1, F, h, w): the same weight for every channel of a cell."""
