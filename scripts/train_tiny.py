@@ -33,7 +33,8 @@ from motive_fo.models.tiny.card import CARD
 from motive_fo.models.tiny.evaluation import HELD_OUT, evaluate
 from motive_fo.models.tiny.model import WEIGHTS, Parts, load, to_video
 from motive_fo.models.tiny.text import LENGTH, Caption, tokenize
-from motive_fo.synthetic.scene import caption, render, sample_scene
+from motive_fo.synthetic.scene import render, sample_scene
+from motive_fo.synthetic.words import caption
 
 RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "results" / "tiny_training.json"
 #: how much more an error in what changes within four frames counts than one in what stays. ``Choice:`` 1 spends all but

@@ -15,13 +15,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from motive_fo.pipeline.record import ClipRecord
-from motive_fo.synthetic.corpus import FIRST_SEED
+from motive_fo.synthetic.corpus import FIRST_SEED, write_lossless
 from motive_fo.synthetic.scene import Camera, Scene, render, sample_scene
 from motive_fo.synthetic.texture import BACKGROUNDS, SHAPES
 
@@ -232,7 +231,7 @@ def _write_clips(folder: Path, role: str, plans: list[_Plan]) -> npt.NDArray[np.
     pixels = []
     for path, plan in _named(folder, role, plans):
         clip = _frames(plan)
-        write_lossless(path, clip)
+        write_lossless(path, clip, Fraction(_FPS))
         pixels.append(np.stack([_thumb(frame) for frame in clip]).ravel())
     return np.stack(pixels)
 
@@ -249,19 +248,6 @@ def _frames(plan: _Plan) -> npt.NDArray[np.uint8]:
 
 def _rendered(drawn: Scene) -> npt.NDArray[np.uint8]:
     return render(drawn, frames=_FRAMES, fps=_FPS, height=_SIZE, width=_SIZE)
-
-
-def write_lossless(path: Path, frames_THW3: npt.NDArray[np.uint8]) -> None:
-    """Every frame as a PNG in a MOV: the same frames give the same bytes.
-
-    H.264 does not at this size: x264's macroblock tree gave up to three different files of one clip.
-    """
-    with av.open(str(path), "w", format="mov", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("png", rate=Fraction(_FPS))
-        stream.height, stream.width, stream.pix_fmt = *frames_THW3.shape[1:3], "rgb24"
-        for frame_HW3 in frames_THW3:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HW3, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def _thumb(frame_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

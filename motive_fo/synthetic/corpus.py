@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from motive_fo.errors import ConfigError
 from motive_fo.progress import Progress, silent
-from motive_fo.synthetic.scene import MOTIONS, OBJECT_MOTIONS, Scene, caption, render, sample_scene
+from motive_fo.synthetic.scene import MOTIONS, OBJECT_MOTIONS, Scene, render, sample_scene
+from motive_fo.synthetic.words import caption
 
 #: no scene of a corpus has a seed below this one; the embedded model was trained on smaller ones.
 FIRST_SEED: Final = 2**40
@@ -98,6 +99,19 @@ def write_video(path: Path, frames_THW3: npt.NDArray[np.uint8], fps: float) -> N
             options={"crf": "18", "preset": "veryfast", "threads": "1"},
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame_HW3 in frames_THW3:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HW3, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def write_lossless(path: Path, frames_THW3: npt.NDArray[np.uint8], fps: Fraction) -> None:
+    """Every frame as a PNG in a MOV: the same frames give the same bytes.
+
+    H.264 does not at this size: x264's macroblock tree gave up to three different files of one clip.
+    """
+    with av.open(str(path), "w", format="mov", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("png", rate=fps)
+        stream.height, stream.width, stream.pix_fmt = *frames_THW3.shape[1:3], "rgb24"
         for frame_HW3 in frames_THW3:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HW3, format="rgb24")))
         container.mux(stream.encode(None))

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motive_fo.errors import ConfigError
+from motive_fo.synthetic.pose import Matrix, Pose, pingpong, pose_at
 from motive_fo.synthetic.texture import (
     BACKGROUNDS,
     COLOURS,
@@ -56,6 +57,8 @@ OBJECT_MOTIONS: Final = ("slide", "fall", "bounce", "roll", "spin", "swing", "fl
 #: motions of the camera; in ``track`` the object moves by itself too.
 CAMERA_MOTIONS: Final = ("pan", "zoom", "track")
 MOTIONS: Final = (*OBJECT_MOTIONS, *CAMERA_MOTIONS, "still")
+#: motions of the object that the embedded model has never seen; ``wobble`` is the smallest of them.
+UNSEEN_MOTIONS: Final = ("orbit", "pulse", "zigzag", "throw", "spiral", "topple", "loom", "lean", "eight", "wobble")
 #: motions for measuring, had by name only. ``Choice:`` a draw without a name and a corpus keep to ``MOTIONS``: the
 #: embedded model was trained on those draws, and a longer tuple would change every one of them.
 FURTHER_MOTIONS: Final = (
@@ -67,6 +70,7 @@ FURTHER_MOTIONS: Final = (
     "track_rotation",
     "track_zoom",
     "track_shake",
+    *UNSEEN_MOTIONS,
 )
 
 #: what the camera may do in each motion of the camera; a name more than once is drawn more often.
@@ -86,9 +90,11 @@ _CAMERAS: Final[Mapping[str, tuple[Camera, ...]]] = MappingProxyType(
 )
 
 #: motions that happen on the ground and need a background with a floor.
-_GROUNDED: Final = frozenset({"slide", "fall", "bounce", "roll", "compress"})
-#: y of the point a pendulum hangs from.
-_PIVOT_Y: Final = -0.46
+_GROUNDED: Final = frozenset({"slide", "fall", "bounce", "roll", "compress", "throw"})
+#: motions that a shaded ball hides: it looks the same at every angle.
+_TURNING: Final = frozenset({"spin", "throw", "topple", "wobble"})
+#: motions in the air, without a shadow on the ground.
+_FLOATING: Final = frozenset({"swing", "spin", "float", "stretch", *UNSEEN_MOTIONS} - {"throw"})
 #: how far the camera pans before it turns back; keeps it over the painted background.
 _PAN_X: Final = 0.6
 _PAN_Y: Final = 0.3
@@ -98,8 +104,6 @@ _POST: Final = 0.06
 #: below this size (pixels of the shorter side) a frame is drawn twice as fine and averaged.
 _FINE_BELOW: Final = 160
 
-Matrix = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -108,7 +112,7 @@ class Scene:
     Attributes:
         seed: fixes the painted textures.
         motion: one of ``MOTIONS`` or ``FURTHER_MOTIONS``: the motion the clip is about.
-        action: what the object itself does: one of ``OBJECT_MOTIONS`` or ``still``.
+        action: what the object itself does: one of ``OBJECT_MOTIONS`` or ``UNSEEN_MOTIONS``, or ``still``.
         speed: 0 (slow) to 1 (fast), of the object.
         direction: -1 to the left, counter-clockwise or downwards, 1 to the right, clockwise or upwards.
         shape, texture, colour: of the object.
@@ -164,8 +168,8 @@ def sample_scene(seed: int, motion: str | None = None) -> Scene:
         action = ("slide", "roll")[int(rng.integers(2))]
 
     shapes = [name for name, is_round in SHAPES.items() if name != "balloon" and (is_round or action != "roll")]
-    if action == "spin":
-        shapes.remove("ball")  # a turning ball hides its turn behind its shading
+    if action in _TURNING:
+        shapes.remove("ball")
     if action == "float":
         shapes = ["balloon", "balloon", "heart", "star"]
     shape = shapes[int(rng.integers(len(shapes)))]
@@ -211,139 +215,7 @@ def sample_scene(seed: int, motion: str | None = None) -> Scene:
     )
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
-
-
-def caption(scene: Scene) -> str:
-    """One sentence that names the object, its motion and the place."""
-    article = "an" if scene.texture[0] in "aeiou" else "a"
-    thing = f"{article} {scene.texture} {scene.colour} {scene.shape}"
-    place = BACKGROUNDS[scene.background].phrase
-    camera = {
-        "fixed": "",
-        "left": "the camera pans to the left",
-        "right": "the camera pans to the right",
-        "up": "the camera tilts up",
-        "down": "the camera tilts down",
-        "in": "the camera zooms in",
-        "out": "the camera zooms out",
-        "up left": "the camera moves up and to the left",
-        "up right": "the camera moves up and to the right",
-        "down left": "the camera moves down and to the left",
-        "down right": "the camera moves down and to the right",
-        "clockwise": "the camera rolls clockwise",
-        "counterclockwise": "the camera rolls counterclockwise",
-        "hand-held": "the camera shakes in the hand",
-    }[scene.camera]
-    if scene.motion in ("pan", "tilt", "diagonal"):
-        return f"{camera} past {thing} {place}"
-    if scene.motion == "zoom":
-        return f"{camera} {'on' if scene.camera == 'in' else 'from'} {thing} {place}"
-    hidden = " behind a post" if scene.post is not None else ""
-    deed = f"{thing} {_deed(scene)}{hidden} {place}"
-    return f"{camera} while {deed}" if camera else deed
-
-
-def _deed(scene: Scene) -> str:
-    side = "right" if scene.direction > 0 else "left"
-    pace = "slowly" if scene.speed < 1 / 3 else "quickly" if scene.speed > 2 / 3 else ""
-    words = {
-        "slide": f"slides {pace} to the {side}",
-        "fall": f"falls {pace} to the ground",
-        "bounce": f"bounces {pace} to the {side}",
-        "roll": f"rolls {pace} to the {side}",
-        "spin": f"spins {pace} {'clockwise' if scene.direction > 0 else 'counterclockwise'}",
-        "swing": f"swings {pace} on a rope",
-        "float": f"floats {pace} upwards",
-        "stretch": f"stretches {pace} {'upwards' if scene.direction > 0 else 'sideways'}",
-        "compress": f"is {pace} pressed flat",
-        "still": "stands still",
-    }[scene.action]
-    return " ".join(words.split())
-
-
 # --- motion -----------------------------------------------------------------------------------------------------------
-
-
-def _pingpong(value: float, limit: float) -> float:
-    """``value`` reflected into [-limit, limit]: whatever moves turns at the edge instead of leaving the frame."""
-    phase = (value + limit) % (4 * limit)
-    return (phase if phase <= 2 * limit else 4 * limit - phase) - limit
-
-
-def _bounced(drop: float, fall_time: float, time: float, keep: float = 0.86) -> float:
-    """Height above the ground of a ball let go ``drop`` above it; each rebound keeps ``keep`` of the speed."""
-    gravity = 2 * drop / fall_time**2
-    if time <= fall_time:
-        return drop - gravity * time**2 / 2
-    time -= fall_time
-    upward = keep * gravity * fall_time
-    while upward > 0.02 * gravity * fall_time:
-        flight = 2 * upward / gravity
-        if time <= flight:
-            return upward * time - gravity * time**2 / 2
-        time -= flight
-        upward *= keep
-    return 0.0
-
-
-@dataclass(frozen=True)
-class _Pose:
-    """Where the object is: centre, clockwise angle, and its scale along its own axes."""
-
-    x: float
-    y: float
-    angle: float = 0.0
-    scale_x: float = 1.0
-    scale_y: float = 1.0
-
-    def matrix(self, size: float, *, upright: bool = False) -> Matrix:
-        """3x3 map from object radii to world units."""
-        angle = 0.0 if upright else self.angle
-        cosine, sine = math.cos(angle), math.sin(angle)
-        return np.array(
-            [
-                [cosine * size * self.scale_x, -sine * size * self.scale_y, self.x],
-                [sine * size * self.scale_x, cosine * size * self.scale_y, self.y],
-                [0, 0, 1],
-            ]
-        )
-
-
-def _pose(scene: Scene, time: float) -> _Pose:
-    edge = 0.5 - scene.size
-    pace = 0.22 + 0.5 * scene.speed
-    if scene.action in ("slide", "roll"):
-        x = _pingpong(scene.x + scene.direction * pace * time, edge)
-        return _Pose(x, scene.y, (x - scene.x) / scene.size if scene.action == "roll" else 0.0)
-    if scene.action == "fall":
-        drop = scene.ground - scene.size - scene.y
-        duration = 1.35 - 0.6 * scene.speed
-        return _Pose(scene.x, scene.y + drop * min(1.0, time / duration) ** 2)
-    if scene.action == "bounce":
-        drop = scene.ground - scene.size - scene.y
-        x = _pingpong(scene.x + scene.direction * 0.6 * pace * time, edge)
-        return _Pose(x, scene.ground - scene.size - _bounced(drop, 0.46 - 0.2 * scene.speed, time))
-    if scene.action == "spin":
-        return _Pose(scene.x, scene.y, scene.direction * (1.4 + 4.2 * scene.speed) * time)
-    if scene.action == "swing":
-        length = 0.56 - scene.size
-        angle = scene.direction * 0.75 * math.cos(2 * math.pi * time / (1.7 - 0.7 * scene.speed))
-        return _Pose(scene.x - length * math.sin(angle), _PIVOT_Y + length * math.cos(angle), angle)
-    if scene.action == "float":
-        sway = math.sin(2 * math.pi * time / 1.7)
-        y = _pingpong(scene.y - (0.14 + 0.22 * scene.speed) * time, edge)
-        return _Pose(scene.x + scene.direction * 0.06 * sway, y, scene.direction * 0.12 * sway)
-    done = 1 - math.exp(-time / 0.7)
-    if scene.action == "stretch":
-        longer = 1 + (0.5 + 0.9 * scene.speed) * done
-        thinner = longer**-0.4
-        factors = (thinner, longer) if scene.direction > 0 else (longer, thinner)
-        return _Pose(scene.x, scene.y, 0.0, *factors)
-    if scene.action == "compress":
-        flatter = 1 - (0.4 + 0.3 * scene.speed) * done
-        return _Pose(scene.x, scene.ground - scene.size * flatter, 0.0, flatter**-0.5, flatter)
-    return _Pose(scene.x, scene.y)
 
 
 def _view(scene: Scene, time: float) -> Matrix:
@@ -353,16 +225,16 @@ def _view(scene: Scene, time: float) -> Matrix:
     zoom = 1.0
     if scene.camera in ("left", "right"):
         way = 1 if scene.camera == "right" else -1
-        x = _pingpong(way * (pace * time - 0.2), _PAN_X)
+        x = pingpong(way * (pace * time - 0.2), _PAN_X)
     elif scene.camera in ("up", "down"):
         way = 1 if scene.camera == "down" else -1
-        y = _pingpong(way * (pace * time - 0.2), _PAN_Y)
+        y = pingpong(way * (pace * time - 0.2), _PAN_Y)
     elif scene.camera in ("in", "out"):
         half = math.log(_ZOOM_MAX) / 2
         way = 1 if scene.camera == "in" else -1
-        zoom = math.exp(half + way * _pingpong((0.25 + 0.5 * scene.camera_speed) * time - half, half))
+        zoom = math.exp(half + way * pingpong((0.25 + 0.5 * scene.camera_speed) * time - half, half))
     elif " " in scene.camera:
-        along = _pingpong(pace * time - 0.2, _PAN_Y)
+        along = pingpong(pace * time - 0.2, _PAN_Y)
         x = along * (1 if "right" in scene.camera else -1)
         y = along * (1 if "down" in scene.camera else -1)
     elif scene.camera in ("clockwise", "counterclockwise"):
@@ -393,7 +265,7 @@ class _Instant:
     world: Matrix
     turned: Matrix
     upright: Matrix
-    pose: _Pose
+    pose: Pose
 
 
 def _instant(scene: Scene, time: float, height: int, width: int) -> _Instant:
@@ -401,7 +273,7 @@ def _instant(scene: Scene, time: float, height: int, width: int) -> _Instant:
     # World 0 is the middle of the frame; pixel centres are at whole numbers.
     pixels = np.array([[short, 0, width / 2 - 0.5], [0, short, height / 2 - 0.5], [0, 0, 1.0]])
     world = pixels @ _view(scene, time)
-    pose = _pose(scene, time)
+    pose = pose_at(scene, time)
     return _Instant(world, world @ pose.matrix(scene.size), world @ pose.matrix(scene.size, upright=True), pose)
 
 
@@ -498,7 +370,7 @@ def _draw_post(scene: Scene, instant: _Instant, frame_HW3: npt.NDArray[np.uint8]
 
 def _shade_ground(scene: Scene, instant: _Instant, frame_HW3: npt.NDArray[np.uint8]) -> None:
     """Darken the ground under the object: the higher it is, the wider and fainter its shadow."""
-    if not BACKGROUNDS[scene.background].floor or scene.action in ("swing", "spin", "float", "stretch"):
+    if not BACKGROUNDS[scene.background].floor or scene.action in _FLOATING:
         return
     pose = instant.pose
     above = max(0.0, scene.ground - scene.size * pose.scale_y - pose.y)

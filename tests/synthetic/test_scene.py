@@ -16,13 +16,13 @@ from motive_fo.synthetic.scene import (
     FURTHER_MOTIONS,
     MOTIONS,
     OBJECT_MOTIONS,
-    caption,
     displacement,
     object_mask,
     render,
     sample_scene,
 )
 from motive_fo.synthetic.texture import BACKGROUNDS, SHAPES, SKINS
+from motive_fo.synthetic.words import caption
 
 CLIP = {"frames": 9, "fps": 16.0, "height": 160, "width": 160}
 ALL = (*MOTIONS, *FURTHER_MOTIONS)

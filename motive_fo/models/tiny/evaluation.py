@@ -26,7 +26,8 @@ from torch.nn import functional
 
 from motive_fo.models.tiny.card import CARD
 from motive_fo.models.tiny.model import TinyModel
-from motive_fo.synthetic.scene import MOTIONS, caption, render, sample_scene
+from motive_fo.synthetic.scene import MOTIONS, render, sample_scene
+from motive_fo.synthetic.words import caption
 
 #: scenes with seeds from here on are never trained on.
 HELD_OUT: Final = 1_000_000
