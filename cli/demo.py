@@ -44,15 +44,16 @@ def _print_table(dataset: str) -> None:
     from rich.table import Table
 
     from motive_fo.dataset.connect import load_dataset
+    from motive_fo.influence.doubt import rank_text
 
     target = load_dataset(dataset)
     table = Table("rank", "clip", "influence", "votes", "px/frame", "caption", box=None, pad_edge=False)
     for kind in ("top by votes", "harmful"):
         view = target.load_saved_view(f"motive: {kind}").limit(_SHOWN)
-        names = ("rank", "influence", "votes", "motion_mean")
+        names = ("rank", "influence", "influence_doubt", "votes", "motion_mean")
         columns = view.values(["motive_id", "caption", *(f"motive.{name}" for name in names)])
-        for clip_id, caption, rank, influence, votes, motion in zip(*columns, strict=True):
-            numbers = (f"{influence:.1f}", str(votes), f"{motion:.2f}")
+        for clip_id, caption, rank, influence, doubt, votes, motion in zip(*columns, strict=True):
+            numbers = (rank_text(influence, doubt), str(votes), f"{motion:.2f}")
             table.add_row(str(rank), clip_id, *numbers, shorten(caption or "", 44))
         table.add_section()
     Console(width=120).print(table)

@@ -247,6 +247,7 @@ class ScoredClips:
         sample_ids: clip id -> sample id, of every clip of the dataset.
         sketches: reads the sketches of a scoring.
         hoof: reads the flow histograms of clips and queries, (len, bins).
+        without: the motion scores without each timestep and noise in turn, a query at a time; see ``influence.doubt``.
     """
 
     run: str
@@ -259,6 +260,7 @@ class ScoredClips:
     sample_ids: Mapping[str, str]
     sketches: Mapping[str, Sketches]
     hoof: Sketches
+    without: Sequence[ScoreRows] = ()
 
     @classmethod
     def read(cls, dataset: Any, record: RunRecord, store: RunStore) -> ScoredClips:
@@ -281,6 +283,7 @@ class ScoredClips:
             ids_of(dataset),
             {"motion": _sketches(store, MASKED), "whole": _sketches(store, UNMASKED)},
             partial(table.read, "hoof"),
+            store.scores_without(axes=rows),
         )
 
     def candidates(self, config: SelectionConfig) -> Candidates:
@@ -303,6 +306,7 @@ class ScoredClips:
             tags=self.tags,
             captions=self.captions,
             sketches=self.sketches["whole" if config.score == "whole" else "motion"],
+            without=[_ChosenRows(used, rows) for rows in self.without] if config.score == "motion" else (),
         )
 
 

@@ -141,6 +141,7 @@ class Exploration:
         self._query_place = {query.id: q for q, query in enumerate(scored.queries)}
         self._previews: OrderedDict[SelectionConfig, Preview] = OrderedDict()
         self._overlaps: dict[tuple[str, float], npt.NDArray[np.float64]] = {}
+        self._doubts: dict[Hashable, dict[str, float]] = {}
 
     @classmethod
     def read(cls, dataset: Any, record: RunRecord) -> Exploration:
@@ -186,6 +187,15 @@ class Exploration:
         while len(self._previews) > most:
             self._previews.popitem(last=False)
         return preview
+
+    def doubts(self, config: SelectionConfig, ids: Sequence[str]) -> dict[str, float]:
+        """``Candidates.doubts`` of some clips, kept while sliders leave queries and clips as they are."""
+        key = (config.queries, config.avoid, config.score, tuple(ids))
+        if key not in self._doubts:
+            if len(self._doubts) >= _PREVIEWS:
+                self._doubts.clear()
+            self._doubts[key] = self.preview(config).candidates.doubts(ids)
+        return self._doubts[key]
 
     def overlap(self, config: SelectionConfig) -> tuple[list[Query], npt.NDArray[np.float64]]:
         """Share of their best ceil(budget * R) clips that each two queries have in common, by group and id.

@@ -40,6 +40,11 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
         "FloatField",
         "motion influence: mean percentile rank over the queries, 100 helps most, 0 hurts most",
     ),
+    "influence_doubt": (
+        "FloatField",
+        "how far motion influence would move with other timesteps and noises, in percentile points (standard error); "
+        "empty with one timestep and noise",
+    ),
     "whole_influence": ("FloatField", "the same for the whole clip, without the motion mask"),
     "influence_difference": ("FloatField", "motion influence minus whole-clip influence, in percentile points"),
     "avoid_influence": (
@@ -74,8 +79,9 @@ INDEXED_WITH_STATUS: Final = ("camera_share", "dynamic_score")
 
 
 def are_declared(dataset: Any, run: str) -> bool:
-    """Whether the run's field group is there, to its last field."""
-    return bool(dataset.has_sample_field(f"{run}.{next(reversed(FIELDS))}"))
+    """Whether the run's field group is there with every field: an earlier version may have made it with fewer."""
+    schema = dataset.get_field_schema(flat=True)
+    return all(f"{run}.{name}" in schema for name in FIELDS)
 
 
 def declare_fields(dataset: Any, run: str) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from motive_fo.dataset.run_facts import Facts
+from motive_fo.influence.doubt import rank_text
 from motive_fo.influence.redundancy import Redundancy
 from motive_fo.influence.stability import Stability
 from motive_fo.report.plot import Plot, bars, histogram, matrix, spreads
@@ -84,13 +85,16 @@ def ranking_section(facts: Facts) -> Section:
     order = ranking.order(facts.record.section("selection").by)
     place = {clip_id: n for n, clip_id in enumerate(ranking.ids)}
     taken = set(made.chosen.ids)
+    first, last = order[:_ENDS], order[max(_ENDS, len(order) - _ENDS) :]
+    doubts = facts.candidates.doubts([*first, *last])
 
-    def rows(ids: Sequence[str], first: int) -> list[tuple[object, ...]]:
+    def rows(ids: Sequence[str], begin: int) -> list[tuple[object, ...]]:
         shown = []
-        for number, clip_id in enumerate(ids, first):
+        for number, clip_id in enumerate(ids, begin):
             n = place[clip_id]
             numbers = (
-                *(f"{value:.3g}" for value in (ranking.rank[n], ranking.influence[n])),
+                rank_text(ranking.rank[n], doubts.get(clip_id)),
+                f"{ranking.influence[n]:.3g}",
                 *("".join(f"{v:.3g}" for v in values([clip_id])) for values in (facts.mean_motion, facts.norms)),
             )
             chosen = "yes" if clip_id in taken else ""
@@ -98,15 +102,15 @@ def ranking_section(facts: Facts) -> Section:
         return shown
 
     head = ("clip", "place", "selected", "votes", "harmful votes", "mean rank", "mean score", "px per frame", "norm")
-    least = order[max(_ENDS, len(order) - _ENDS) :]
     return Section(
         "ranking",
         "Top and bottom of the ranking",
-        "Votes, mean percentile rank and mean score over all queries; mean motion; norm of the whole loss's gradient.",
+        "Votes, mean percentile rank and mean score over all queries; mean motion; norm of the whole loss's gradient."
+        + (" ± is how far other timesteps and noises would move the rank, as a standard error." if doubts else ""),
         facts.source("influence", "curate"),
         tables=[
-            Grid("First places", head, rows(order[:_ENDS], 1)),
-            Grid("Last places", head, rows(least, len(order) - len(least) + 1)),
+            Grid("First places", head, rows(first, 1)),
+            Grid("Last places", head, rows(last, len(order) - len(last) + 1)),
         ],
     )
 

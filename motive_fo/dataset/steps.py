@@ -49,6 +49,7 @@ from motive_fo.dataset.views import save_motion_views
 from motive_fo.errors import FailureLimitError, InputError, MotiveError, StoreError, is_out_of_memory, not_enough_memory
 from motive_fo.flow.registry import settle_estimator
 from motive_fo.influence.checkpoints import checkpoint_weights
+from motive_fo.influence.doubt import rank_doubts
 from motive_fo.influence.selection import best_clips, mean_ranks
 from motive_fo.models.registry import attributed_model, model_card
 from motive_fo.motion.hoof import similarity
@@ -239,8 +240,15 @@ def score_influence(
             mean_ranks(rows, np.flatnonzero(chosen_Q).tolist())
             for rows, chosen_Q in ((scores.motion, ~avoid_Q), (scores.whole, ~avoid_Q), (scores.motion, avoid_Q))
         )
+        doubts = rank_doubts(scores.without, np.flatnonzero(~avoid_Q).tolist())
+        if doubts is not None and np.isfinite(doubts).any():
+            report.notes.append(
+                f"other timesteps and noises would move a clip's rank by {np.nanmedian(doubts):.1f} of 100 points "
+                "(median, the field influence_doubt)"
+            )
         columns = {
             "influence": motion_rank,
+            "influence_doubt": np.full(len(motion_rank), np.nan) if doubts is None else doubts,
             "whole_influence": whole_rank,
             "influence_difference": motion_rank - whole_rank,
             "avoid_influence": avoid_rank,

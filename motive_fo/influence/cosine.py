@@ -6,6 +6,7 @@ Shapes: Q queries, N training clips, S samples (timestep and noise), D numbers i
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -88,24 +89,42 @@ class Scorer:
 
     def scores(self, train_BSD: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """float32 (Q, B) for B training clips; NaN where a sketch is missing in any sample."""
+        return self._scores(train_BSD, None)
+
+    def scores_without(
+        self, train_BSD: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """``scores``, and what they are without each sample in turn: float32 (Q, B) and (S, Q, B), of two samples or
+        more and ``mean-cosine``, whose sum over samples tells both."""
+        if self._flat is not None:
+            raise ValueError("sketches that are one vector are scored anew without a sample")
+        samples, queries, _ = self._query_SQK.shape
+        without_SQB = np.empty((samples, queries, len(train_BSD)), np.float32)
+        return self._scores(train_BSD, without_SQB), without_SQB
+
+    def _scores(
+        self, train_BSD: npt.NDArray[np.floating], without_SQB: npt.NDArray[np.float32] | None
+    ) -> npt.NDArray[np.float32]:
         samples, queries, numbers = self._query_SQK.shape
         scores_QB = np.empty((queries, len(train_BSD)), np.float32)
         rows = max(1, min(len(train_BSD), _TILE // (8 * numbers)))
-        wide_TK, cosine_QT = np.empty((rows, numbers)), np.empty((queries, rows))  # once: fresh memory costs as much
+        # once: fresh memory costs as much
+        wide_TK, cosine_SQT = np.empty((rows, numbers)), np.empty((samples, queries, rows))
         for first in range(0, len(train_BSD), rows):
             tile_TSD = train_BSD[first : first + rows]
             tile_TSK = tile_TSD if self._flat is None else self._flat(tile_TSD)[:, None]
-            wide, cosines = wide_TK[: len(tile_TSK)], cosine_QT[:, : len(tile_TSK)]
-            total_QT: npt.NDArray[np.float64] | None = None
-            for s, query_QK in enumerate(self._query_SQK):
+            columns = slice(first, first + len(tile_TSK))
+            wide, each_SQT = wide_TK[: len(tile_TSK)], cosine_SQT[:, :, : len(tile_TSK)]
+            for s, (query_QK, cosines) in enumerate(zip(self._query_SQK, each_SQT, strict=True)):
                 np.copyto(wide, tile_TSK[:, s])
                 length_T = np.sqrt(np.vecdot(wide, wide))
                 length_T[~(length_T > 0)] = np.nan
                 np.matmul(query_QK, wide.T, out=cosines)  # the lengths are divided by last: T numbers, not T x K
                 cosines /= length_T
-                if samples > 1:
-                    total_QT = cosines.copy() if total_QT is None else total_QT + cosines
-            scores_QB[:, first : first + rows] = cosines if total_QT is None else total_QT / samples
+            total_QT = reduce(np.add, each_SQT)  # one after another, whatever the shape
+            scores_QB[:, columns] = total_QT / samples
+            if without_SQB is not None:
+                np.divide(total_QT - each_SQT, samples - 1, out=without_SQB[:, :, columns], casting="same_kind")
         return scores_QB
 
 

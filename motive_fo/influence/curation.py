@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motive_fo.config import SelectionConfig
+from motive_fo.influence.doubt import doubts_of
 from motive_fo.influence.selection import Ranking, Rows, best_clips, budget_count, rank_clips
 from motive_fo.influence.shortlist import Quota, Shortlist, Sketches, shortlist
 
@@ -31,6 +32,7 @@ class Candidates:
         motion: clip id -> mean motion in pixels per frame.
         tags, captions: clip id -> its tags and caption, for quotas.
         sketches: reads sketches, to tell near-duplicates.
+        without: ``scores_QN`` without each timestep and noise in turn, for the doubt of ranks; empty where unknown.
     """
 
     scores_QN: Rows
@@ -41,6 +43,17 @@ class Candidates:
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     captions: Mapping[str, str] = field(default_factory=dict)
     sketches: Sketches | None = None
+    without: Sequence[Rows] = ()
+
+    def doubts(self, ids: Sequence[str]) -> dict[str, float]:
+        """How far the mean rank of some clips would move with other timesteps and noises, in percentile points; none
+        where that is not known. See ``influence.doubt``."""
+        if len(self.without) < 2 or not ids:
+            return {}
+        wanted = set(ids)
+        places = {clip_id: n for n, clip_id in enumerate(self.ids) if clip_id in wanted}
+        doubts = doubts_of(self.without, self.avoid_Q, np.asarray([places[clip_id] for clip_id in ids], np.int64))
+        return dict(zip(ids, doubts.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def mean_ranks(scores_QN: Rows, queries: Iterable[int]) -> npt.NDArray[np.float6
         scored &= np.isfinite(scores_QN[query])
     ranks = np.full(len(scored), np.nan)
     if scored.any():
-        ranks[scored] = sum(percentile_ranks(scores_QN[query][scored][None])[0] for query in used) / len(used)
+        each = by_query(scores_QN, lambda scores_N: percentile_ranks(scores_N[scored][None])[0], used)
+        ranks[scored] = sum(each) / len(used)
     return ranks
 
 
@@ -97,18 +98,22 @@ def best_clips(scores_N: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.
 
 def percentile_ranks(scores_QN: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Rank of each clip among the N clips of its query: 0 the lowest score, 100 the highest, ties share their mean
-    rank.
+    rank. A query that has a NaN has no ranks.
 
     ``Choice:`` raw cosines are not comparable between queries, ranks are. One clip alone has rank 100.
     """
     queries, clips = scores_QN.shape
     if clips == 1:
         return np.full((queries, 1), 100.0)
-    if not clips or not queries:
-        return np.empty((queries, clips))
-    from scipy.stats import rankdata  # which takes longer to import than most commands to run
-
-    return np.asarray((rankdata(scores_QN, axis=1) - 1) * (100.0 / (clips - 1)))
+    places_QN = np.full((queries, clips), np.nan)
+    for scores_N, places_N in zip(scores_QN if clips else (), places_QN, strict=False):
+        order_N = np.argsort(scores_N)  # less than half the time of SciPy's rankdata
+        sorted_N = scores_N[order_N]
+        if sorted_N[-1] == sorted_N[-1]:  # NaN would be last
+            starts = np.flatnonzero(np.concatenate(([True], sorted_N[1:] != sorted_N[:-1])))
+            ends = np.append(starts[1:], clips)
+            places_N[order_N] = np.repeat((starts + ends - 1) / 2, ends - starts)
+    return np.asarray(places_QN * (100.0 / max(1, clips - 1)))
 
 
 def majority_votes(scores_QN: Rows, share: float) -> npt.NDArray[np.int64]:
@@ -123,13 +128,16 @@ def majority_votes(scores_QN: Rows, share: float) -> npt.NDArray[np.int64]:
     return votes
 
 
-def by_query(scores_QN: Rows, of_row: Callable[[npt.NDArray[np.float32]], Result]) -> Iterator[Result]:
-    """What a function makes of each query's scores, in order: on all cores, with one row for each in memory."""
+def by_query(
+    scores_QN: Rows, of_row: Callable[[npt.NDArray[np.float32]], Result], queries: Sequence[int] | None = None
+) -> Iterator[Result]:
+    """What a function makes of each query's scores (of some queries'), in order: on all cores, with one row for each in
+    memory."""
+    used = range(len(scores_QN)) if queries is None else queries
     workers = len(os.sched_getaffinity(0)) if scores_QN.shape[1] >= _MANY else 1
     with ThreadPoolExecutor(workers) as pool:
-        for first in range(0, len(scores_QN), workers):
-            turn = range(first, min(first + workers, len(scores_QN)))
-            yield from pool.map(lambda query: of_row(scores_QN[query]), turn)
+        for first in range(0, len(used), workers):
+            yield from pool.map(lambda query: of_row(scores_QN[query]), used[first : first + workers])
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from motive_fo.config import InfluenceConfig, plain
 from motive_fo.errors import ConfigError, StoreError
 from motive_fo.influence.checkpoints import weighted_mean
 from motive_fo.influence.cosine import RELATIVE, SIDES, Scorer, sample_cosines
+from motive_fo.influence.doubt import scores_and_without
 from motive_fo.influence.leakage import mask_overlap, without_overlap
 from motive_fo.pipeline.refusals import ScoreSpread
 from motive_fo.pipeline.report import StepReport
 from motive_fo.pipeline.scorable import Scorable, listing, open_all
 from motive_fo.progress import Progress, silent
 from motive_fo.store.run_store import RunStore
-from motive_fo.store.scores import ScoreRows
+from motive_fo.store.scores import ScoreRows, without
 from motive_fo.store.sketches import Sample
 from motive_fo.store.table import Status, Table
 
@@ -44,12 +45,14 @@ class Scores:
     Attributes:
         motion: with the motion mask on the sides the settings name; NaN for clips without a score.
         whole: without any mask: the influence of the whole clip.
+        without: ``motion`` without each of the samples in turn, for ``influence.doubt``; empty where there is one.
         refused: queries that cannot be used, with the reason's code.
         samples: the timesteps and noises that were combined.
     """
 
     motion: ScoreRows
     whole: ScoreRows
+    without: list[ScoreRows]
     refused: dict[str, str]
     samples: list[Sample]
 
@@ -125,7 +128,7 @@ def score(
         motion, whole = store.scores("motion", axes=axes), store.scores("whole", axes=axes)
         if math.prod(motion.shape) <= _HELD:
             motion, whole = motion.held(), whole.held()
-    return Scores(motion, whole, first.refused, first.train.samples), report
+    return Scores(motion, whole, store.scores_without(axes=axes), first.refused, first.train.samples), report
 
 
 def _write_scores(
@@ -148,8 +151,11 @@ def _write_scores(
     }
     spread = ScoreSpread(len(first.queries))
     progress("influence", 0, len(train))
-    with store.begin_scores(KINDS, train, first.queries, settings) as writer:
-        for done, block in _score_blocks(opened, train, store, config):
+    samples = len(first.train.samples)
+    kinds = [*KINDS, *(without(s) for s in range(samples if samples > 1 else 0))]
+    with store.begin_scores(kinds, train, first.queries, settings) as writer:
+        for done, arrays in _score_blocks(opened, train, store, config):
+            block = dict(zip(kinds, arrays, strict=True))
             writer.put(block)
             spread.add(block["motion"])
             progress("influence", done, len(train))
@@ -195,21 +201,29 @@ def sample_scores(
 
 def _score_blocks(
     opened: Sequence[tuple[float, Scorable]], train: Sequence[str], store: RunStore, config: InfluenceConfig
-) -> Iterator[tuple[int, dict[str, npt.NDArray[np.float32]]]]:
-    """Influence of the training clips in order, by blocks: clips so far, and kind -> (Q, B)."""
+) -> Iterator[tuple[int, list[npt.NDArray[np.float32]]]]:
+    """Influence of the training clips in order, by blocks: clips so far, and (Q, B) of the motion, of the whole clip,
+    and of the motion without each sample in turn, unknown where the motion's is."""
     weights = [weight for weight, _ in opened]
     if config.combine not in RELATIVE and config.overlap == "keep":
         for parts in zip(*(_absolute_blocks(one, train, config) for _, one in opened), strict=True):
-            motion_QB, whole_QB = (weighted_mean(each, weights) for each in zip(*(p for _, p in parts), strict=True))
-            yield parts[0][0], {"motion": motion_QB, "whole": whole_QB}
+            mean = [weighted_mean(each, weights) for each in zip(*(p for _, p in parts), strict=True)]
+            yield parts[0][0], _where_known(mean)
         return
     first = opened[0][1]
-    _require_room(len(first.train.samples) if config.combine in RELATIVE else 1, len(first.queries), len(train), config)
+    _require_room(len(first.train.samples), len(first.queries), len(train), config)
     each = [_at_once(one, train, config) for _, one in opened]
-    motion_QN, whole_QN = (weighted_mean(part, weights) for part in zip(*each, strict=True))
+    motion_QN, whole_QN, *without_SQN = (weighted_mean(part, weights) for part in zip(*each, strict=True))
     if config.overlap == "remove":
-        motion_QN = without_overlap(motion_QN, _overlap(store, first.queries, train))
-    yield len(train), {"motion": motion_QN, "whole": whole_QN}
+        overlap_QN = _overlap(store, first.queries, train)
+        motion_QN, *without_SQN = (without_overlap(part, overlap_QN) for part in (motion_QN, *without_SQN))
+    yield len(train), _where_known([motion_QN, whole_QN, *without_SQN])
+
+
+def _where_known(kinds: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+    """A clip that lacks the sketch of a sample has no score, also without that sample: all rank the same clips."""
+    motion, whole, *without_S = kinds
+    return [motion, whole, *(np.where(np.isnan(motion), np.float32(np.nan), each) for each in without_S)]
 
 
 def _require_room(samples: int, queries: int, clips: int, config: InfluenceConfig) -> None:
@@ -225,42 +239,37 @@ def _require_room(samples: int, queries: int, clips: int, config: InfluenceConfi
 
 def _absolute_blocks(
     opened: Scorable, train: Sequence[str], config: InfluenceConfig
-) -> Iterator[tuple[int, tuple[npt.NDArray[np.float32], ...]]]:
-    """Influence by one checkpoint where each clip is scored by itself: clips so far, motion and whole (Q, B)."""
+) -> Iterator[tuple[int, list[npt.NDArray[np.float32]]]]:
+    """Influence by one checkpoint where each clip is scored by itself: clips so far, and (Q, B) of each kind."""
     sides = (SIDES[config.mask_side], SIDES["none"])
-    preconditioners = opened.preconditioners(train, sides, config, config.combine)
+    made = opened.preconditioners(train, sides, config, config.combine)
     query_QS2D = opened.query.read("sketch", opened.queries)
-    scorers = [
-        Scorer(made.query(query_QS2D[:, :, query_side]), config.combine)
-        for made, (query_side, _) in zip(preconditioners, sides, strict=True)
-    ]
+    motion = scores_and_without(made[0], query_QS2D[:, :, sides[0][0]], config.combine)
+    whole = Scorer(made[1].query(query_QS2D[:, :, sides[1][0]]), config.combine)
 
-    def scored(train_BS2D: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], ...]:
-        return tuple(
-            scorer.scores(made.train(train_BS2D[:, :, train_side]))
-            for scorer, made, (_, train_side) in zip(scorers, preconditioners, sides, strict=True)
-        )
+    def scored(train_BS2D: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        motion_QB, *without_SQB = motion(train_BS2D[:, :, sides[0][1]])
+        return [motion_QB, whole.scores(made[1].train(train_BS2D[:, :, sides[1][1]])), *without_SQB]
 
     return opened.in_parallel(train, scored)
 
 
-def _at_once(
-    opened: Scorable, train: Sequence[str], config: InfluenceConfig
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Influence by one checkpoint, with the mask on the sides the settings name and without any: (Q, N) each."""
+def _at_once(opened: Scorable, train: Sequence[str], config: InfluenceConfig) -> list[npt.NDArray[np.float32]]:
+    """Influence by one checkpoint: (Q, N) of each kind."""
     if config.combine not in RELATIVE:
         blocks = [block for _, block in _absolute_blocks(opened, train, config)]
-        motion_QN, whole_QN = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
-        return motion_QN, whole_QN
+        return [np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True)]
     sides = (SIDES[config.mask_side], SIDES["none"])
-    cosines = [np.empty((len(opened.train.samples), len(opened.queries), len(train)), np.float32) for _ in sides]
+    samples = len(opened.train.samples)
+    cosines = [np.empty((samples, len(opened.queries), len(train)), np.float32) for _ in sides]
     preconditioners = opened.preconditioners(train, sides, config, config.combine)
     for columns, query_QS2D, train_BS2D in opened.blocks(train):
         for k, (query_side, train_side) in enumerate(sides):
             pair = preconditioners[k].pair(query_QS2D[:, :, query_side], train_BS2D[:, :, train_side])
             cosines[k][:, :, columns] = sample_cosines(*pair)
     relative = RELATIVE[config.combine]
-    return relative(cosines[0]), relative(cosines[1])
+    others = [relative(np.delete(cosines[0], s, 0)) for s in range(samples if samples > 1 else 0)]
+    return [relative(cosines[0]), relative(cosines[1]), *others]
 
 
 def _overlap(store: RunStore, queries: Sequence[str], train: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -21,6 +21,7 @@ import errno
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
@@ -33,7 +34,7 @@ from zarr.errors import GroupNotFoundError
 from motive_fo.errors import StoreError, StoreMismatchError
 from motive_fo.store.identity import FORMAT_VERSION, Identity
 from motive_fo.store.place import Folder, place_of
-from motive_fo.store.scores import ScoreRows, ScoreWriter, open_scores
+from motive_fo.store.scores import ScoreRows, ScoreWriter, open_scores, without
 from motive_fo.store.sketches import Sample, SketchTables
 from motive_fo.store.table import Column, Table
 
@@ -170,6 +171,15 @@ class RunStore:
         if found is None:
             raise StoreError("the run has no influence yet: score it first (motive influence)")
         return open_scores(self._root, found, kind, axes)
+
+    def scores_without(self, *, axes: ScoreRows | None = None) -> list[ScoreRows]:
+        """The motion scores of the last scoring without each of its timesteps and noises in turn; none where there was
+        only one, or where a version before these scored."""
+        found = self._found("influence")
+        if found is None:
+            return []
+        kinds = takewhile(lambda kind: f"{found}/{kind}" in self._root, map(without, count()))
+        return [open_scores(self._root, found, kind, axes) for kind in kinds]
 
     def scoring_id(self) -> str | None:
         """What tells the last scoring from all others; None where there is none."""

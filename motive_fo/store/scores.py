@@ -1,7 +1,9 @@
 """Cosines of Q queries and N training clips on disk: written block by block, read query by query.
 
 A scoring is a group with the arrays ``train_id``, ``query_id`` and one (Q, N) float32 array for each kind of score, NaN
-where unknown. A chunk holds one query and a run of clips, so that one query's row is read without the others'.
+where unknown: ``motion``, ``whole``, and of S > 1 timesteps and noises ``motion-without-0`` and on, the motion scores
+without each of these in turn (``influence.doubt``): S Q numbers of a clip beside the 2 S D of its sketches. A chunk
+holds one query and a run of clips, so that one query's row is read without the others'.
 
 Shapes: Q queries, N training clips, B clips of a block.
 """
@@ -23,8 +25,8 @@ from zarr.storage import LocalStore
 from motive_fo.errors import StoreError
 from motive_fo.store.chunks import Lines, read_line, read_texts, write_texts
 
-#: columns that wait to be written together take about this much for each kind of score: in files, which grow, and
-#: elsewhere, where a chunk is written whole.
+#: columns that wait to be written together take about this much for each of two kinds of score, less where there are
+#: more: in files, which grow, and elsewhere, where a chunk is written whole.
 _BUFFER_BYTES: Final = (4 << 20, 48 << 20)
 #: scores of a query that spread less than this are rounding to float32.
 ALIKE: Final = 1e-6
@@ -92,7 +94,7 @@ class ScoreWriter:
     def __init__(self, group: zarr.Group, kinds: Sequence[str], train: Sequence[str], query: Sequence[str]) -> None:
         self._clips, queries = len(train), len(query)
         grows = isinstance(group.store, LocalStore)
-        self._columns = self._held_columns(queries, grows)
+        self._columns = self._held_columns(queries * max(1, len(kinds) / 2), grows)
         chunks = -(-self._clips // _CHUNK_CLIPS[1])
         self._arrays = {
             name: group.create_array(
@@ -113,9 +115,9 @@ class ScoreWriter:
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] = self._thread.submit(_write_ids, group, {"train_id": train, "query_id": query})
 
-    def _held_columns(self, queries: int, grows: bool) -> int:
+    def _held_columns(self, rows: float, grows: bool) -> int:
         low, high = _CHUNK_CLIPS
-        wanted = _BUFFER_BYTES[0 if grows else 1] // (4 * max(1, queries))
+        wanted = int(_BUFFER_BYTES[0 if grows else 1] / (4 * max(1, rows)))
         return max(1, min(self._clips, high, max(_GROWTH_CLIPS if grows else low, wanted)))
 
     def put(self, scores: Mapping[str, npt.NDArray[np.float32]]) -> None:
@@ -165,6 +167,11 @@ def _write_ids(group: zarr.Group, axes: Mapping[str, Sequence[str]]) -> None:
     for name, ids in axes.items():
         texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
         write_texts(texts, ids)
+
+
+def without(sample: int) -> str:
+    """The kind of score that leaves out one timestep and noise, counted from 0."""
+    return f"motion-without-{sample}"
 
 
 def open_scores(parent: zarr.Group, name: str, kind: str, axes: ScoreRows | None = None) -> ScoreRows:

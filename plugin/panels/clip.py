@@ -13,6 +13,7 @@ from motive_fo.dataset.imports import ID_FIELD
 from motive_fo.dataset.motion_report import motion_settings
 from motive_fo.dataset.run_record import RunRecord, list_runs, load_run
 from motive_fo.errors import CLIP_CODES, MotiveError
+from motive_fo.influence.doubt import rank_text
 
 from . import figures
 from .influence import column, elsewhere, open_clip, shown_run, table
@@ -35,7 +36,7 @@ _STATISTICS: Final = {
     "selected": ("place in the selection", "1 is best"),
     "loss": ("diffusion loss", "of the model on the clip"),
 }
-_FIELDS: Final = ("status", "code", "error", "adjustment", "motion_curve", *_STATISTICS)
+_FIELDS: Final = ("status", "code", "error", "adjustment", "motion_curve", "influence_doubt", *_STATISTICS)
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,8 @@ def _statistics(clip: _Clip) -> list[dict[str, str]]:
         value = clip.values.get(name)
         if value is not None:
             text = str(value) if isinstance(value, int) else f"{value:.3g}"
+            if name == "influence":
+                text = rank_text(value, clip.values.get("influence_doubt"))
             rows.append({"id": name, "name": title, "value": text, "unit": unit})
     return rows
 

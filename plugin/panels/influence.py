@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from motive_fo.dataset.exploration import Exploration, Preview, choose, explore,
 from motive_fo.dataset.jobs import list_jobs
 from motive_fo.dataset.run_record import RunRecord, list_runs, load_run
 from motive_fo.errors import MotiveError
+from motive_fo.influence.doubt import rank_text
 
 from . import figures
 
@@ -248,8 +249,10 @@ class MotionInfluence(foo.Panel):
         ctx.panel.set_data("statistics", _statistics(preview))
         order = preview.made.ranking.by_mean
         count = min(LISTED, (len(order) + 1) // 2)  # a clip is not at both ends
-        for name, ids in (("helping", order[:count]), ("harming", order[::-1][: min(count, len(order) - count)])):
-            rows = _rows(exploration, preview, ids)
+        ends = {"helping": order[:count], "harming": order[::-1][: min(count, len(order) - count)]}
+        doubts = exploration.doubts(config, [clip_id for ids in ends.values() for clip_id in ids])
+        for name, ids in ends.items():
+            rows = _rows(exploration, preview, ids, doubts)
             ctx.panel.set_state(name, [row["id"] for row in rows])
             ctx.panel.set_data(f"{name}_table", rows)
 
@@ -448,7 +451,9 @@ def _present(exploration: Exploration, clip_ids: Sequence[str]) -> list[str]:
     return [sample_ids[clip_id] for clip_id in clip_ids if clip_id in sample_ids]
 
 
-def _rows(exploration: Exploration, preview: Preview, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(
+    exploration: Exploration, preview: Preview, clip_ids: Sequence[str], doubts: Mapping[str, float]
+) -> list[dict[str, Any]]:
     ranking = preview.made.ranking
     place = {clip_id: n for n, clip_id in enumerate(ranking.ids)}
     rows = []
@@ -458,7 +463,7 @@ def _rows(exploration: Exploration, preview: Preview, clip_ids: Sequence[str]) -
             {
                 "id": exploration.scored.sample_ids.get(clip_id, ""),
                 "clip": clip_id,
-                "influence": f"{ranking.rank[n]:.1f}",
+                "influence": rank_text(ranking.rank[n], doubts.get(clip_id)),
                 "votes": int(ranking.votes[n]),
                 "motion": "" if motion is None else f"{motion:.2f}",
             }

@@ -203,3 +203,69 @@ def test_queries_whose_scores_spread_only_at_the_end_are_not_alike():
     assert not spread.alike_Q.any()
     spread.add(np.asarray([[0.6], [0.1]]))
     assert not spread.alike_Q.any()
+
+
+@pytest.fixture(scope="module")
+def drawn_thrice(tmp_path_factory):
+    """Few clips with three draws; one of them lacks the sketch of one draw."""
+    rng = np.random.default_rng(2)
+    samples, ids = samples_of((900.0, 750.748, 300.0), (0,)), {"train": TRAIN[:50], "query": QUERIES}
+    with RunStore(tmp_path_factory.mktemp("draws") / "run.zarr", write=True) as opened:
+        for role, clips in ids.items():
+            tables = opened.sketches(role, samples, COLUMNS, {"model": "none"})
+            for s, table in enumerate(tables.tables.values()):
+                table.register(clips)
+                for clip_id in clips:
+                    sketch = rng.normal(size=(2, DIMENSION)) * (np.nan if (clip_id, s) == (TRAIN[MISSING], 1) else 1)
+                    values = {"sketch": sketch.astype(np.float32), "norm": np.ones(2)}
+                    table.put(Row(clip_id, Status.DONE, content="x", values=values))
+            tables.flush()
+        yield opened
+
+
+@pytest.mark.parametrize("combine", ["mean-cosine", "concat", "mean-sketch", "mean-rank", "mean-zscore"])
+def test_scores_without_a_draw_are_those_of_the_others(drawn_thrice, in_small_pieces, combine):
+    every = (900.0, 750.748, 300.0)
+    train = [clip_id for clip_id in TRAIN[:50] if clip_id != TRAIN[MISSING]]  # which others rank once it is left out
+    scores, _ = score(train, QUERIES, drawn_thrice, InfluenceConfig(combine=combine))
+    found = [rows.read() for rows in scores.without]
+    assert len(found) == 3
+    for s, without_QN in enumerate(found):
+        others = InfluenceConfig(combine=combine, timesteps=tuple(np.delete(every, s)))
+        alone, _ = score(train, QUERIES, drawn_thrice, others)
+        np.testing.assert_allclose(without_QN, alone.motion_QN, atol=1e-6)
+
+
+@pytest.mark.parametrize("combine", ["mean-cosine", "concat", "mean-sketch", "mean-rank", "mean-zscore"])
+def test_a_clip_that_lacks_one_draw_is_unknown_without_any(drawn_thrice, combine):
+    scores, _ = score(TRAIN[:50], QUERIES, drawn_thrice, InfluenceConfig(combine=combine))
+    for rows in (scores.motion, *scores.without):
+        assert np.flatnonzero(np.isnan(rows.read()).any(0)).tolist() == [MISSING]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"overlap": "remove"}, {"center": "mean"}, {"kernel": "gauss-newton", "combine": "mean-sketch"}]
+)
+def test_whatever_is_done_to_scores_is_done_to_those_without_a_draw(drawn_thrice, monkeypatch, changed):
+    rng = np.random.default_rng(0)
+    overlap = rng.random((len(QUERIES), 50))
+    monkeypatch.setattr(scoring, "_overlap", lambda *_: overlap)
+    plain_, _ = score(TRAIN[:50], QUERIES, drawn_thrice, InfluenceConfig(combine=changed.get("combine", "mean-cosine")))
+    before = [rows.read() for rows in plain_.without]
+    scores, _ = score(TRAIN[:50], QUERIES, drawn_thrice, InfluenceConfig(**changed))
+    assert len(scores.without) == 3
+    for old, rows in zip(before, scores.without, strict=True):
+        assert not np.allclose(old, rows.read(), equal_nan=True, atol=1e-3)
+    if changed.get("kernel") is None:  # of single samples, which do not know of each other
+        alone, _ = score(TRAIN[:50], QUERIES, drawn_thrice, InfluenceConfig(**changed, timesteps=(750.748, 300.0)))
+        first = score(TRAIN[:50], QUERIES, drawn_thrice, InfluenceConfig(**changed))[0].without[0].read()
+        known = np.arange(50) != MISSING
+        np.testing.assert_allclose(first[:, known], alone.motion_QN[:, known], atol=1e-6)
+
+
+def test_one_draw_and_older_scorings_have_no_scores_without_one(drawn_thrice):
+    scores, _ = score(TRAIN[:50], QUERIES, drawn_thrice, InfluenceConfig(timesteps=(300.0,)))
+    assert scores.without == drawn_thrice.scores_without() == []
+    drawn_thrice.write_scores({"motion": scores.motion_QN, "whole": scores.whole_QN}, TRAIN[:50], QUERIES, {})
+    assert drawn_thrice.scores_without() == []
+    assert score(TRAIN[:50], QUERIES, drawn_thrice, InfluenceConfig())[0].without

@@ -191,6 +191,31 @@ def test_the_statistics_compare_with_all_training_clips(scored):
     assert rows["static clips"]["subset"] == "0"
 
 
+def test_ranks_have_their_doubt_beside_them_where_several_draws_were_scored(bare, scored):
+    motive_fo.compute_gradients(bare, attribution={"noises": [0, 1, 2]})
+    motive_fo.score_influence(bare)
+    motive_fo.curate(bare, selection={"budget": 0.3})
+    screen = Screen(bare)
+    screen.send("on_load")
+    fields = dict(zip(*bare.values(["id", "motive"]), strict=True))
+    rows = [*screen.data["helping_table"], *screen.data["harming_table"]]
+    for row in rows:
+        own = fields[row["id"]]
+        assert row["influence"] == f"{own['influence']:.1f} ± {own['influence_doubt']:.1f}"
+        clip = Screen(bare, "clip_motion", sample=row["id"])
+        clip.send("on_load")
+        assert {each["id"]: each["value"] for each in clip.data["statistics"]}["influence"] == row["influence"]
+    assert len({row["influence"].split(" ± ")[1] for row in rows}) > 1
+    query = motive_fo.list_queries(bare)[0].id
+    screen.send("change_focus", value=query)
+    alone = [row["influence"] for row in screen.data["helping_table"]]
+    assert all(" ± " in text for text in alone)
+    assert set(alone) != {row["influence"] for row in rows[: len(alone)]}
+    screen = Screen(scored)  # by one draw
+    screen.send("on_load")
+    assert not any("±" in row["influence"] for row in screen.data["helping_table"])
+
+
 def test_the_matrix_is_symmetric_with_whole_shares_on_its_diagonal(scored):
     screen = Screen(scored)
     screen.send("on_load")
