@@ -26,7 +26,8 @@ def shuffled(frames_THW3: Frames, rng: np.random.Generator) -> Frames:
 
 
 def reversed_in_time(frames_THW3: Frames, rng: np.random.Generator) -> Frames:
-    """The last frame first."""
+    """The last frame first. It does little harm where a motion reversed is the same motion (an orbit, a slide) and no
+    caption names the direction."""
     return frames_THW3[::-1].copy()
 
 

@@ -7,9 +7,10 @@ starts tells it.
 Layout of a written pool::
 
     folder/ID.mov         one clip each, every frame as a PNG: the same frames give the same bytes
-    folder/clips.json     id, kind, harm and caption of all
+    folder/clips.json     id, kind, harm, caption and the scene's seed of all
 
-Every file is complete or absent.
+Every file is complete or absent. The listing is written first: clips of another pool are never taken for
+this one's.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def plan_pool(config: PoolConfig) -> list[Entry]:
     """The clips of a pool, kind by kind.
 
     Raises:
-        ConfigError: a kind of motion that there is not, or targets without a share.
+        ConfigError: no clip, a kind of motion that there is not, or a share without kinds.
     """
     return [_entry(config, n, kind, harm) for n, (kind, harm) in enumerate(_kinds(config))]
 
@@ -161,8 +162,13 @@ def render_entry(entry: Entry) -> npt.NDArray[np.uint8]:
 
 
 def write_pool(folder: Path, entries: Sequence[Entry], progress: Progress = silent) -> list[PoolClip]:
-    """Render what is not there yet."""
+    """Render what is not there yet.
+
+    Raises:
+        ConfigError: the folder holds clips of the same names of another pool.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    _list_clips(folder, entries)
     clips = []
     for done, entry in enumerate(entries, 1):
         path = folder / f"{entry.id}.mov"
@@ -172,33 +178,51 @@ def write_pool(folder: Path, entries: Sequence[Entry], progress: Progress = sile
             part.replace(path)
         clips.append(PoolClip(entry.id, path, entry.kind, entry.harm, entry.caption))
         progress("Rendering clips", done, len(entries))
-    listing = [{"id": c.id, "kind": c.kind, "harm": c.harm, "caption": c.caption} for c in clips]
-    part = folder / f"{_LISTING}.{os.getpid()}.part"
-    part.write_text(json.dumps(listing, indent=0) + "\n", encoding="utf-8")
-    part.replace(folder / _LISTING)
     return clips
+
+
+def _list_clips(folder: Path, entries: Sequence[Entry]) -> None:
+    path = folder / _LISTING
+    seeds = {entry.id: entry.scene.seed for entry in entries}
+    if path.exists():
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            seed = seeds.get(row["id"])
+            if seed is not None and row.get("scene", seed) != seed:
+                raise ConfigError(f"{folder} holds another pool: give this one an empty folder")
+    rows = [{"id": e.id, "kind": e.kind, "harm": e.harm, "caption": e.caption, "scene": e.scene.seed} for e in entries]
+    part = path.with_name(f"{_LISTING}.{os.getpid()}.part")
+    part.write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _kinds(config: PoolConfig) -> list[tuple[str, str | None]]:
     """Motion and harm of every clip."""
-    known = (*MOTIONS, *FURTHER_MOTIONS)
+    if config.size < 1:
+        raise ConfigError(f"a pool needs 1 clip or more, not {config.size}")
+    every = (*MOTIONS, *FURTHER_MOTIONS)
     for kind in config.targets:
-        if kind not in known:
-            raise ConfigError(f"unknown motion {kind!r}: use one of {', '.join(known)}")
+        if kind not in every:
+            raise ConfigError(f"unknown motion {kind!r}: use one of {', '.join(every)}")
+    # a wanted motion is not one of the others too: its share would not be that of the mix
+    known, distractors = (
+        tuple(kind for kind in group if kind not in config.targets) for group in (KNOWN_MOTIONS, DISTRACTORS)
+    )
     mix = config.mix
-    wanted, distracting, harmful = (round(config.size * share) for share in (mix.targets, mix.distractors, mix.harmful))
-    if wanted and not config.targets:
-        raise ConfigError("a pool with a share of targets needs target kinds")
-    sound = {
-        config.targets: wanted,
-        DISTRACTORS: distracting,
-        KNOWN_MOTIONS: config.size - wanted - distracting - harmful,
-    }
-    made = [(group[n % len(group)], None) for group, count in sound.items() for n in range(count)]
+    ends = np.rint(config.size * np.cumsum((mix.targets, mix.distractors, mix.harmful))).astype(int)
+    wanted, distracting, harmful = (int(count) for count in np.diff(ends, prepend=0))
+    groups = (
+        ("targets", config.targets, wanted),
+        ("distractors", distractors, distracting),
+        ("known motions", known, config.size - int(ends[-1])),
+    )
+    for name, group, count in groups:
+        if count and not group:
+            raise ConfigError(f"a pool with a share of {name} needs kinds of them")
+    sound = [(group[n % len(group)], None) for _, group, count in groups for n in range(count)]
     # drawn, not by turns: no harm goes with a motion
-    of = np.random.default_rng([config.seed, 1]).choice([*KNOWN_MOTIONS, *config.targets], harmful)
-    every = harms(config.captions)
-    return [*made, *((str(kind), every[n % len(every)]) for n, kind in enumerate(of))]
+    of = np.random.default_rng([config.seed, 1]).choice([*known, *config.targets], harmful)
+    done = harms(config.captions)
+    return [*sound, *((str(kind), done[n % len(done)]) for n, kind in enumerate(of))]
 
 
 def _entry(config: PoolConfig, n: int, kind: str, harm: str | None) -> Entry:

@@ -55,7 +55,11 @@ def test_other_mixes(mix, targets, harmful):
 
 
 def test_a_wanted_motion_may_be_one_the_base_knows():
-    assert {entry.kind for entry in plan_pool(PoolConfig(100, 0, ("bounce",), Mix(0.1, 0, 0)))} == set(KNOWN_MOTIONS)
+    kinds = Counter(entry.kind for entry in plan_pool(PoolConfig(120, 0, ("bounce",), Mix(0.2, 0, 0))))
+    assert set(kinds) == set(KNOWN_MOTIONS)
+    assert kinds["bounce"] == 24, "its share is that of the mix"
+    assert len(plan_pool(_config(3, mix=Mix(0.5, 0.5, 0)))) == 3
+    assert len(plan_pool(PoolConfig(50, 0, KNOWN_MOTIONS[:2] + DISTRACTORS[:2]))) == 50
 
 
 def test_a_pool_is_a_function_of_its_configuration():
@@ -147,7 +151,8 @@ def test_a_pool_on_disk_is_whole_goes_on_and_repeats_itself(tmp_path):
     entries = plan_pool(_config(8))
     clips = write_pool(tmp_path / "a", entries)
     assert [(c.id, c.kind, c.harm, c.caption) for c in clips] == [(e.id, e.kind, e.harm, e.caption) for e in entries]
-    assert [row["id"] for row in json.loads((tmp_path / "a" / "clips.json").read_text())] == [e.id for e in entries]
+    rows = json.loads((tmp_path / "a" / "clips.json").read_text())
+    assert [(row["id"], row["scene"]) for row in rows] == [(e.id, e.scene.seed) for e in entries]
     before = {c.path: c.path.read_bytes() for c in clips}
     stamps = {c.path: c.path.stat().st_mtime_ns for c in clips[1:]}
     clips[0].path.unlink()
@@ -155,12 +160,18 @@ def test_a_pool_on_disk_is_whole_goes_on_and_repeats_itself(tmp_path):
     assert {path: path.read_bytes() for path in before} == before
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was there was not rendered again"
     assert sorted(p.suffix for p in (tmp_path / "a").iterdir()) == [".json", *[".mov"] * 8]
+    with pytest.raises(ConfigError, match="holds another pool"):
+        write_pool(tmp_path / "a", plan_pool(_config(8, seed=4)))
 
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="unknown motion 'fly'"):
         plan_pool(PoolConfig(10, 0, ("fly",)))
-    with pytest.raises(ConfigError, match="needs target kinds"):
+    with pytest.raises(ConfigError, match="share of targets needs kinds"):
         plan_pool(PoolConfig(10, 0, ()))
+    with pytest.raises(ConfigError, match="share of known motions needs kinds"):
+        plan_pool(PoolConfig(10, 0, KNOWN_MOTIONS))
+    with pytest.raises(ConfigError, match="1 clip or more"):
+        plan_pool(_config(0))
     with pytest.raises(ConfigError, match="shares of a pool"):
         Mix(targets=0.7, harmful=0.5)
