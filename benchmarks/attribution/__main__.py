@@ -11,7 +11,7 @@ from typing import Final
 
 import torch
 
-from benchmarks.attribution import ablations, counterfactual, lds, plots, protocol, tail_patch
+from benchmarks.attribution import ablations, counterfactual, evidence, lds, plots, protocol, tail_patch
 from benchmarks.attribution.bench import CACHE
 from benchmarks.attribution.losses import Said
 from benchmarks.attribution.protocol import Result
@@ -25,6 +25,8 @@ TABLES: Final[dict[str, Callable[[Path, bool, Said], Result]]] = {
         cache, counterfactual.FAST if fast else counterfactual.FULL, said
     ),
     "tail-patch": lambda cache, fast, said: tail_patch.run(cache, tail_patch.FAST if fast else tail_patch.FULL, said),
+    "evidence": lambda cache, fast, said: evidence.run(cache, evidence.FAST if fast else evidence.FULL, said),
+    "estimators": lambda cache, fast, said: evidence.run(cache, evidence.FAST if fast else evidence.CHOOSING, said),
     "ablations": lambda cache, fast, said: ablations.run(cache, ablations.FAST if fast else ablations.FULL, said),
 }
 
@@ -36,9 +38,15 @@ def main() -> None:
     )
     parser.add_argument("table", nargs="?", default="retrieval", choices=[*TABLES, "all"])
     parser.add_argument("--fast", action="store_true", help="very few clips: shows that it works, writes no result")
+    parser.add_argument("--pool", type=int, help="of evidence or estimators: make this pool's cells alone, no table")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of clips, models and losses (%(default)s)")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.pool is not None:
+        evidence.make(
+            given.cache, evidence.FULL if given.table == "evidence" else evidence.CHOOSING, given.pool, Telling()
+        )
+        return
     for table in TABLES if given.table == "all" else [given.table]:
         begun = time.monotonic()
         result = TABLES[table](given.cache, given.fast, Telling())

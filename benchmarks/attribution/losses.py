@@ -26,6 +26,7 @@ from benchmarks.attribution.bench import Bench, write_whole
 from benchmarks.attribution.corpus import GALLERY, REPORT, TUNE
 from benchmarks.attribution.training import Recipe, captions, errors, train
 from motive_fo.models.tiny.model import TinyModel
+from motive_fo.models.tiny.text import Caption
 
 MOTION, PLAIN = 0, 1
 """Index of the loss: weighted by the query's motion mask, or the ordinary one."""
@@ -39,18 +40,24 @@ _DRAWS: Final = 2
 Said = Callable[[str, int, int], None]
 
 
-@torch.no_grad()
 def query_losses(bench: Bench, model: TinyModel) -> npt.NDArray[np.float64]:
     """Mean loss of every query over timesteps and noises that no gradient was taken with: (2, Q)."""
     x0 = torch.cat([bench.latents[role] for role in (TUNE, REPORT)])
-    mask = torch.cat([bench.masks[role] for role in (TUNE, REPORT)])[:, None]
-    condition = captions(model, len(x0))
+    mask = torch.cat([bench.masks[role] for role in (TUNE, REPORT)])
+    return unseen_losses(model, x0, mask, captions(model, len(x0)))
+
+
+@torch.no_grad()
+def unseen_losses(
+    model: TinyModel, x0: torch.Tensor, mask_QFhw: torch.Tensor, condition: Caption
+) -> npt.NDArray[np.float64]:
+    """Mean loss of clips over timesteps and noises that no gradient was taken with: (2, Q)."""
     total_2Q = np.zeros((2, len(x0)))
     for draw in range(_DRAWS * len(TIMESTEPS)):
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(_FIRST_NOISE + draw))
         level_B = torch.full((len(x0),), TIMESTEPS[draw % len(TIMESTEPS)])
         error = errors(model, x0, noise, level_B, condition)
-        total_2Q[MOTION] += (error * mask).mean((1, 2, 3, 4)).double().numpy()
+        total_2Q[MOTION] += (error * mask_QFhw[:, None]).mean((1, 2, 3, 4)).double().numpy()
         total_2Q[PLAIN] += error.mean((1, 2, 3, 4)).double().numpy()
     return total_2Q / (_DRAWS * len(TIMESTEPS))
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -175,32 +175,29 @@ def opened(bench: Bench, name: str, model: VideoModel, sets: Sequence[Samples]) 
     return SketchedClips(paths[0], bench, list(dict.fromkeys(sample for each in sets for sample in samples_of(*each))))
 
 
-class SketchedClips:
+class Sketched:
     """The sketches of a store in memory: any number of variants in little time, to the numbers of the product's own
     scoring step (tested).
 
     Args:
+        queries, train: ids of query clips, and of clips to be scored.
         samples: which of the store's; those of its last gradient step where open.
-
-    Attributes:
-        queries, train: ids of the queries of both roles, and of the gallery.
     """
 
-    def __init__(self, path: Path, bench: Bench, samples: list[Sample] | None = None) -> None:
-        self.path, self._bench = path, bench
-        records = bench.corpus.records
-        self.queries = [each.id for role in (TUNE, REPORT) for each in records[role]]
-        self.train = [each.id for each in records[GALLERY]]
+    def __init__(
+        self, path: Path, queries: Sequence[str], train: Sequence[str], samples: list[Sample] | None = None
+    ) -> None:
+        self.path, self.queries, self.train = path, list(queries), list(train)
         store = RunStore(path)
-        query, train = store.sketches("query", samples), store.sketches("train", samples)
-        self._samples = train.samples
-        self._sketches = query.read("sketch", self.queries), train.read("sketch", self.train)
+        query, clips = store.sketches("query", samples), store.sketches("train", samples)
+        self._samples = clips.samples
+        self._sketches = query.read("sketch", self.queries), clips.read("sketch", self.train)
         motion = store.table("motion")
         masks = (motion.read("mask", ids).reshape(len(ids), -1) for ids in (self.queries, self.train))
         self._overlap_QN = mask_overlap(*masks)
         self._known: dict[tuple[Any, ...], Any] = {}
 
-    def only(self, kept: npt.NDArray[np.int64]) -> SketchedClips:
+    def only(self, kept: npt.NDArray[np.int64]) -> Self:
         """With these clips of the gallery alone."""
         other = copy.copy(self)
         other.train = [self.train[n] for n in kept]
@@ -208,7 +205,7 @@ class SketchedClips:
         other._overlap_QN, other._known = self._overlap_QN[:, kept], {}
         return other
 
-    def cut(self, size: int) -> SketchedClips:
+    def cut(self, size: int) -> Self:
         """With the first numbers of each sketch alone."""
         other = copy.copy(self)
         other._sketches = self._sketches[0][..., :size], self._sketches[1][..., :size]
@@ -219,10 +216,6 @@ class SketchedClips:
         """Motion influence, (Q, N)."""
         made_QN = cosine_scores(*self.pair(config), config.combine)
         return without_overlap(made_QN, self._overlap_QN) if config.overlap == "remove" else made_QN
-
-    def by_role(self, config: InfluenceConfig) -> dict[str, npt.NDArray[np.float64]]:
-        """The same for the queries of each role."""
-        return by_role(self._bench, self.scores(config))
 
     def pair(self, config: InfluenceConfig) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
         """Sketches of queries (Q, S, D) and gallery (N, S, D) as the configuration changes them."""
@@ -257,6 +250,20 @@ class SketchedClips:
             self._known[key].add(sketch_NSD)
         found: Moments = self._known[key]
         return found
+
+
+class SketchedClips(Sketched):
+    """The sketches of a bench: queries of both roles, and its gallery."""
+
+    def __init__(self, path: Path, bench: Bench, samples: list[Sample] | None = None) -> None:
+        records = bench.corpus.records
+        queries = [each.id for role in (TUNE, REPORT) for each in records[role]]
+        super().__init__(path, queries, [each.id for each in records[GALLERY]], samples)
+        self._bench = bench
+
+    def by_role(self, config: InfluenceConfig) -> dict[str, npt.NDArray[np.float64]]:
+        """Motion influence of the queries of each role."""
+        return by_role(self._bench, self.scores(config))
 
 
 def by_role(bench: Bench, scores_QN: npt.NDArray[np.floating]) -> dict[str, npt.NDArray[np.float64]]:

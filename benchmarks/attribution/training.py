@@ -10,7 +10,7 @@ Shapes: N clips, B clips of a batch, C F h w a latent.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ class _Batch:
 
 
 def captions(model: TinyModel, count: int) -> Caption:
-    """The one caption of all clips, so often."""
+    """The one caption of all clips of a corpus, so often."""
     return model.encode_captions([CAPTION] * count)
 
 
@@ -63,6 +63,7 @@ def train(
     seed: int,
     *,
     weight_N: npt.NDArray[np.floating] | None = None,
+    captions_N: Sequence[str] | None = None,
     keep: Collection[int] = (),
 ) -> tuple[TinyModel, dict[int, TinyModel]]:
     """A copy of the model trained on some clips, and copies of it as it was after some of the steps.
@@ -72,6 +73,7 @@ def train(
     Args:
         x0_NCFhw: clean latents of the clips it is trained on.
         weight_N: of each clip's loss; 1 where None.
+        captions_N: of the clips; the one caption of all where None.
         keep: steps to keep the weights of, as they are without averaging.
 
     Raises:
@@ -81,7 +83,7 @@ def train(
     trained = [each for each in model.network.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     weights = torch.ones(len(x0_NCFhw)) if weight_N is None else torch.as_tensor(weight_N, dtype=torch.float32)
-    condition = captions(model, recipe.batch)
+    texts = [CAPTION] * len(x0_NCFhw) if captions_N is None else captions_N
     last = max(1, round(recipe.averaged * recipe.steps))
     mean = [torch.zeros_like(each) for each in trained]
     kept: dict[int, TinyModel] = {}
@@ -91,6 +93,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / (recipe.warmup + 1))
         optimizer.zero_grad(set_to_none=True)
+        condition = model.encode_captions([texts[n] for n in batch.index_B])
         error_B = errors(model, x0_NCFhw[batch.index_B], batch.noise, batch.timestep_B, condition).mean((1, 2, 3, 4))
         loss = (error_B * weights[batch.index_B]).mean()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks.attribution.bench import BenchSetting
+from benchmarks.attribution.choices import ALL_CLEAN, CLEAN_RANDOM, TARGETS, THREE_T, WHOLE
 from benchmarks.attribution.corpus import MOTIONS, REPORT, render_corpus, scene
+from benchmarks.attribution.evidence import EvidenceSetting, contrasts, make, t_interval
 from benchmarks.attribution.methods import ONE, Extent, damped, variants
 from benchmarks.attribution.protocol import Setting, run
 from benchmarks.attribution.training import Recipe
 from motive_fo.config import InfluenceConfig
+from motive_fo.synthetic.pool import Mix
 
 
 def test_every_motion_is_one_camera_before_a_still_object():
@@ -63,3 +66,34 @@ def test_the_same_seed_gives_the_same_numbers_and_controls_are_at_chance(tmp_pat
         assert found[f"camera: {control}: figures whose interval leaves chance out"] == 0
     rows = {row["scores by"]: row for row in results[0].rows}
     assert float(rows["chance"]["MRR"]) < float(rows["HOOF"]["MRR"]) <= 1 == float(rows["attainable"]["MRR"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_evidence_repeats_itself_and_the_target_kind_teaches(tmp_path):
+    setting = EvidenceSetting(
+        (90,),
+        (("zigzag",), ("throw",)),
+        {"size": 40, "queries": 2, "held_out": 6, "known": 1, "mix": Mix(targets=0.4)},
+        seeds=1,
+        recipe=Recipe(steps=8, batch=8, learning_rate=3e-4),
+    )
+    cells, kinds = make(tmp_path, setting, 90, lambda what, done, count: None)
+    again, _ = make(tmp_path, setting, 90, lambda what, done, count: pytest.fail("nothing is trained again"))
+    assert cells == again
+    rerun = make(tmp_path / "other", setting, 90, lambda what, done, count: None)
+    assert rerun == (cells, kinds)
+    for cell in cells:
+        rows = cell["rows"]
+        assert rows[TARGETS]["motion"] > 0, "clips of the wanted motion teach it"
+        assert rows[TARGETS]["targets"] == 1
+        assert rows[TARGETS]["harmful"] == rows[CLEAN_RANDOM]["harmful"] == rows[ALL_CLEAN]["harmful"] == 0
+        assert rows[WHOLE]["harmful"] == round(14 / 40, 3)
+        assert rows[WHOLE]["targets"] == 0.2
+    assert set(contrasts(cells)[THREE_T]) == {"gain", "specificity", "over random", "over clean random"}
+
+
+def test_an_interval_of_cells_is_students():
+    found = t_interval([0.5, 0.7, 0.9])
+    assert found["mean"] == 0.7
+    assert found["high"] - 0.7 == pytest.approx(4.303 * 0.2 / 3**0.5, abs=2e-3)
