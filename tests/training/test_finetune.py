@@ -11,8 +11,8 @@ import motive_fo
 from motive_fo.errors import ConfigError, InputError
 from motive_fo.models.finetuned import MARK, settle_name
 from motive_fo.models.registry import load_model, model_card
-from motive_fo.training import finetune as trainer
-from motive_fo.training.finetune import draws
+from motive_fo.training import loop
+from motive_fo.training.loop import draws
 from motive_fo.training.settings import FinetuneConfig
 
 QUICK = {"steps": 6, "batch": 2, "warmup": 0, "learning_rate": 1e-3, "save_every": 2}
@@ -180,8 +180,8 @@ def test_clips_of_which_none_can_be_used_are_refused(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_way_out(clips, tmp_path, monkeypatch):
-    real = trainer._loss
-    monkeypatch.setattr(trainer, "_loss", lambda *args: real(*args) * float("nan"))
+    real = loop._loss
+    monkeypatch.setattr(loop, "_loss", lambda *args: real(*args) * float("nan"))
     with pytest.raises(InputError, match="loss of step 0 is not finite"):
         motive_fo.finetune(clips, tmp_path / "m", config=QUICK)
 
