@@ -2,9 +2,11 @@
 
 Tables: ``retrieval`` (do scores find clips of the query's motion?), ``lds`` (do they predict what training on half of
 the clips does?), ``counterfactual`` (does training on the clips they choose help more than on others?), ``tail-patch``
-(does one step on a clip help the queries it is said to help?), ``ablations``. Two corpora of six motions each: a camera
-before a still object, and an object before a still background. Beside the gradient method in its variants stand
-controls that need no gradients, no training or no model.
+(does one step on a clip help the queries it is said to help?), ``ablations``; and on pools with their own protocol
+(``evidence``) ``estimators``, which chooses, and ``evidence``, which reports.
+
+All but those two have two corpora of six motions each: a camera before a still object, and an object before a still
+background. Beside the gradient method in its variants stand controls that need no gradients, no training or no model.
 
 The split, fixed before any number was seen. Gallery, tuning queries and reporting queries are scenes of their own.
 Corpora of seed 0, and tuning queries, choose: the length of the trainings (by the noise ceiling of their losses alone,

@@ -8,8 +8,8 @@ Shapes: Q queries, N clips of the pool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -35,6 +35,13 @@ SCORES: Final = {
     PAPER: InfluenceConfig(timesteps=(ONE,), noises=(0,)),
     NO_MASK: InfluenceConfig(timesteps=(ONE,), noises=(0,), mask_side="none"),
     THOROUGH: InfluenceConfig(timesteps=THREE, noises=(0, 1, 2, 3), kernel="gauss-newton"),
+}
+#: what choosing pools try instead, from the same gradients.
+ESTIMATORS: Final = {
+    "three timesteps, centred": replace(SCORES[THREE_T], center="mean"),
+    "three timesteps, gauss-newton 0.1": replace(SCORES[THREE_T], kernel="gauss-newton", damping=0.1),
+    "three timesteps, gauss-newton 10": replace(SCORES[THREE_T], kernel="gauss-newton", damping=10.0),
+    "three timesteps, z-scores": replace(SCORES[THREE_T], combine="mean-zscore"),
 }
 HOOF, MASK, LATENTS = "HOOF", "mask only", "likeness of latents"
 CONTROLS: Final = (HOOF, MASK, LATENTS)
@@ -63,7 +70,7 @@ class Choices:
     pool: Pool
     budget: float = 0.1
     noises: tuple[int, ...] = (0,)
-    estimators: dict[str, InfluenceConfig] = field(default_factory=dict)
+    estimators: Mapping[str, InfluenceConfig] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -72,7 +79,7 @@ class Choices:
     @property
     def scored(self) -> dict[str, InfluenceConfig]:
         """Scores by gradients of the base that the noises allow."""
-        every = SCORES | self.estimators
+        every = {**SCORES, **self.estimators}
         return {name: each for name, each in every.items() if set(each.noises or ()) <= set(self.noises)}
 
     def unasked(self, way: str, seed: int) -> Places:

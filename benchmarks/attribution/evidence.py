@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.attribution.bench import write_whole
 from benchmarks.attribution.choices import (
     CLEAN_RANDOM,
     CONTROLS,
+    ESTIMATORS,
     RANDOM,
     TARGETS,
     UNASKED,
@@ -37,6 +38,7 @@ from benchmarks.attribution.pool import HELD_OUT, KNOWN, POOL, Pool, PoolSetting
 from benchmarks.attribution.protocol import Result
 from benchmarks.attribution.training import Recipe, train
 from benchmarks.record import goal
+from motive_fo.config import InfluenceConfig
 
 PROTOCOL: Final = json.loads(Path(__file__).with_name("protocol.json").read_text(encoding="utf-8"))
 World = tuple[str, ...]
@@ -52,6 +54,7 @@ class EvidenceSetting:
         pool: size and mix, targets aside.
         seeds: trainings of every set.
         recipe: of every training.
+        estimators: further scores, by name.
     """
 
     pools: tuple[int, ...]
@@ -59,6 +62,7 @@ class EvidenceSetting:
     pool: dict[str, Any] = field(default_factory=dict)
     seeds: int = 3
     recipe: Recipe = field(default_factory=lambda: Recipe(steps=40, learning_rate=6e-4))
+    estimators: Mapping[str, InfluenceConfig] = field(default_factory=dict)
 
     def opened(self, cache: Path, seed: int) -> Pool:
         """A pool from the cache, or made there."""
@@ -70,7 +74,9 @@ def _worlds(name: str) -> tuple[World, ...]:
     return tuple(tuple(world) for world in PROTOCOL[name]["worlds"])
 
 
-CHOOSING: Final = EvidenceSetting(tuple(PROTOCOL["choosing"]["pools"]), _worlds("choosing"), seeds=1)
+CHOOSING: Final = EvidenceSetting(
+    tuple(PROTOCOL["choosing"]["pools"]), _worlds("choosing"), seeds=1, estimators=ESTIMATORS
+)
 FULL: Final = EvidenceSetting(
     tuple(PROTOCOL["reporting"]["pools"]), _worlds("reporting"), seeds=PROTOCOL["training_seeds"]
 )
@@ -98,7 +104,7 @@ def run(cache: Path, setting: EvidenceSetting, said: Said) -> Result:
 def make(cache: Path, setting: EvidenceSetting, seed: int, said: Said) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """One pool's cells, and its table kind by kind."""
     pool = setting.opened(cache, seed)
-    trainings, choices = Trainings(pool, setting, said), Choices(pool)
+    trainings, choices = Trainings(pool, setting, said), Choices(pool, estimators=setting.estimators)
     cells = [cell(choices, trainings, world, setting.worlds) for world in setting.worlds]
     return cells, kind_by_kind(choices, trainings, setting.worlds)
 
