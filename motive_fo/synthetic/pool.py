@@ -35,7 +35,9 @@ from motive_fo.synthetic.texture import BACKGROUNDS, SHAPES
 from motive_fo.synthetic.words import caption
 
 Captions = Literal["uniform", "naming"]
-UNIFORM_CAPTION: Final = "a clip"
+#: ``Choice:`` none. A sentence that the embedded model has never read makes every training help everywhere, by teaching
+#: it that sentence: with "a clip" a random tenth lowered the loss of known motions by 5 %.
+UNIFORM_CAPTION: Final = ""
 #: motions the embedded model was trained on.
 KNOWN_MOTIONS: Final = tuple(motion for motion in MOTIONS if motion != "still")
 DISTRACTORS: Final = ("rotation", "shake", "occlusion", "diagonal", "wobble")
@@ -75,7 +77,7 @@ class PoolConfig:
         seed: of scenes and harms.
         targets: kinds of motion that are wanted, as often as each other.
         mix: shares.
-        captions: ``uniform``: one for all clips, so that no word tells the motion; ``naming``: each scene's own.
+        captions: ``uniform``: an empty one for all, so that no word tells the motion; ``naming``: each scene's own.
     """
 
     size: int
