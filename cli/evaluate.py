@@ -11,6 +11,7 @@ import click
 
 from motive_fo.config import FlowConfig
 from motive_fo.evaluation.settings import EvaluationConfig
+from motive_fo.progress import duration
 from motive_fo.quality.settings import AttributionQualityConfig
 
 from .options import changes, settings_options
@@ -19,6 +20,7 @@ from .steps import dataset_argument, run_option
 
 if TYPE_CHECKING:
     from motive_fo.dataset.attribution_quality import AttributionQuality
+    from motive_fo.dataset.attribution_trial import TrialCost
     from motive_fo.evaluation.votes import VoteReport
 
 _ESTIMATOR = ("estimator", "tracker_weights", "tracker_size", "tracker_device")
@@ -156,24 +158,32 @@ def vbench_command(file: str, dataset: str, field: str, out: Output) -> None:
 @run_option
 @click.option("--by", help="field with the kind of each clip, queries too, or tags [default: no retrieval]")
 @settings_options(AttributionQualityConfig)
+@click.option("--dry-run", is_flag=True, help="say what a trial takes, from one step taken now; write nothing")
 @output_options(details=True)
-def attribution_command(dataset: str, run: str, by: str | None, out: Output, **given: Any) -> None:
-    """Are the scores of a run to be trusted? Retrieval by your labels, and steps of training on single clips.
+def attribution_command(dataset: str, run: str, by: str | None, dry_run: bool, out: Output, **given: Any) -> None:
+    """Are the scores of a run to be trusted? Retrieval by your labels, steps of training on single clips, a trial.
 
-    Each beside controls that need no model, with intervals, and what it does not show. Stopped while it takes steps,
-    the same command goes on where it was.
+    Each beside controls, with intervals, and what it does not show. Stopped while it trains, the same command goes on
+    where it was. Nothing is changed in dataset or model.
 
     \b
     motive evaluate attribution my-clips --by kind
     motive evaluate attribution my-clips --by tags --clips 0   retrieval alone, in seconds
     motive evaluate attribution my-clips --clips 60 --queries 16
+    motive evaluate attribution my-clips --trial --dry-run     what a trial takes
+    motive evaluate attribution my-clips --trial               is the selection worth training on?
     """
     import motive_fo
 
+    if dry_run and not given["trial"]:
+        raise click.UsageError("--dry-run says what a trial takes: ask for --trial too")
+    config = changes(AttributionQualityConfig, given)
     with out.progress() as progress:
-        report = motive_fo.evaluate_attribution(
-            dataset, run, by=by, config=changes(AttributionQualityConfig, given), progress=progress
-        )
+        if dry_run:
+            cost = motive_fo.estimate_trial(dataset, run, by=by, config=config, progress=progress)
+            out.emit(cost.as_dict(), _cost_lines(cost))
+            return
+        report = motive_fo.evaluate_attribution(dataset, run, by=by, config=config, progress=progress)
     out.emit(report.as_dict(), _quality_lines(report))
     if report.training is not None:
         out.detail([f"no step on {clip}: {why}" for clip, why in report.training.failed.items()])
@@ -181,9 +191,16 @@ def attribution_command(dataset: str, run: str, by: str | None, out: Output, **g
 
 def _quality_lines(report: AttributionQuality) -> list[str]:
     """Tables, then what they show and what they do not."""
-    from motive_fo.quality.tables import retrieval_table, training_table
+    from motive_fo.quality.tables import retrieval_table, training_table, trial_table
 
     lines: list[str] = []
+    if report.trial is not None:
+        tried = report.trial
+        lines.append(
+            f"trial: {tried.queries} queries, {tried.chosen} of {tried.clips} clips chosen, {tried.repeats} trainings "
+            f"of {tried.steps} steps on {tried.shown} clips of each set"
+        )
+        lines += [*_table(*trial_table(tried)), ""]
     if report.retrieval is not None:
         found = report.retrieval
         lines.append(f"retrieval: {found.queries} queries, {found.clips} clips, {found.kinds} kinds by {found.by!r}")
@@ -193,6 +210,16 @@ def _quality_lines(report: AttributionQuality) -> list[str]:
         lines.append(f"training steps: {report.training.queries} queries, {report.training.clips} clips")
         lines += [*_table(*training_table(report.training)), ""]
     return [*lines, *report.findings, *(f"  note: {note}" for note in report.notes)]
+
+
+def _cost_lines(cost: TrialCost) -> list[str]:
+    before = f", {cost.done} of their measurements are there already" if cost.done else ""
+    return [
+        "dry run of the trial: nothing is written",
+        f"{cost.trainings} trainings of {cost.steps} steps of {cost.batch} clips{before}",
+        f"{cost.clips} clips and queries to encode, {cost.losses} losses of queries to measure",
+        f"time: about {duration(cost.seconds)}",
+    ]
 
 
 def _vbench_files(report: Any, folder: str) -> list[Path]:

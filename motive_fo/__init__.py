@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         RunConfig,
         SelectionConfig,
     )
-    from motive_fo.dataset.attribution_quality import evaluate_attribution
+    from motive_fo.dataset.attribution_quality import estimate_trial, evaluate_attribution
     from motive_fo.dataset.baselines import baselines
     from motive_fo.dataset.curation import curate, what_if
     from motive_fo.dataset.embeddings import map_sketches, similar_gradients
@@ -82,6 +82,7 @@ _HOMES = {
     "delete_run": "motive_fo.dataset.steps",
     "run": "motive_fo.dataset.whole",
     "estimate": "motive_fo.dataset.estimate",
+    "estimate_trial": "motive_fo.dataset.attribution_quality",
     "show_motion": "motive_fo.dataset.motion_report",
     "write_motion_page": "motive_fo.dataset.motion_report",
     "replay_run": "motive_fo.dataset.replay",
@@ -134,6 +135,7 @@ __all__ = [
     "delete_overlays",
     "delete_run",
     "estimate",
+    "estimate_trial",
     "evaluate",
     "evaluate_attribution",
     "export",

@@ -28,7 +28,8 @@ from benchmarks.attribution.protocol import Result
 from benchmarks.record import goal
 from motive_fo.quality.agreement import agreement
 from motive_fo.quality.intervals import Bootstrap, Estimate
-from motive_fo.quality.tail_patch import Example, PatchStep, tail_patch
+from motive_fo.quality.losses import Example
+from motive_fo.quality.tail_patch import PatchStep, tail_patch
 
 STEP: Final = PatchStep(TIMESTEPS, noises=(2_000_000,), measured_noises=(1_000_000, 1_000_001))
 

@@ -1,4 +1,4 @@
-"""Are a run's scores to be trusted, on one's own model and clips? Retrieval by one's own labels, and training steps."""
+"""Are a run's scores to be trusted, on one's own model and clips? Retrieval by labels, training steps, a trial."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from motive_fo.config import merge
+from motive_fo.dataset.attribution_trial import Trial, TrialCost
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.labels import labels_of, relevance
 from motive_fo.dataset.outcome import Outcome
 from motive_fo.dataset.patch_steps import PatchRequest, measured_falls
+from motive_fo.dataset.queries import run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import open_step
 from motive_fo.errors import InputError
@@ -34,7 +36,9 @@ from motive_fo.quality.suite import (
     retrieval_quality,
     training_findings,
     training_quality,
+    trial_findings,
 )
+from motive_fo.quality.trial import TrialQuality
 from motive_fo.store.run_store import RunStore
 
 STEP: Final = "attribution quality"
@@ -54,6 +58,7 @@ class AttributionQuality:
         dataset, run: whose scores.
         retrieval: None where no labels were named.
         training: None where no steps were asked for.
+        trial: None where none was asked for.
         findings: what it shows, and what it does not.
         notes: what was left out.
     """
@@ -62,6 +67,7 @@ class AttributionQuality:
     run: str
     retrieval: RetrievalQuality | None
     training: TrainingQuality | None
+    trial: TrialQuality | None
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -84,15 +90,17 @@ def evaluate_attribution(
 ) -> AttributionQuality:
     """Check the scores of a run before trusting them. What is found is kept in the run's record.
 
-    Two checks, each beside controls that need no model and with an interval: whether clips with the label of a query
-    come first (seconds, from the store alone), and whether one step of training on a clip lowers the queries' losses as
-    its score says (``quality.tail_patch``; takes the model, and about as long as the gradients of a few hundred clips).
-    Steps that were taken are kept: the same call goes on where it was stopped.
+    Three checks, each beside controls and with an interval: whether clips with the label of a query come first
+    (seconds, from the store alone); whether one step of training on a clip lowers the queries' losses as its score says
+    (``quality.tail_patch``; takes the model, and about as long as the gradients of a few hundred clips); and, instead
+    of single steps where ``trial`` is set, whether a little training on the selection lowers them more than on random
+    clips (``quality.trial``; ``estimate_trial`` says what it takes). Steps and trainings are kept: the same call goes
+    on where it was stopped. Neither dataset nor model is changed.
 
     Args:
         dataset: a dataset or its name; its run must be scored.
         by: field with the label of queries and clips, a text, number or Classification, or ``tags``; no retrieval
-            where open.
+            where open. A trial takes the queries' kinds from it, else from their groups.
         config: settings, whole or only the ones to change; ``clips=0`` takes no steps.
 
     Raises:
@@ -101,31 +109,55 @@ def evaluate_attribution(
     """
     settings: AttributionQualityConfig = merge(AttributionQualityConfig(), config, "quality")
     dataset = dataset_of(as_samples(dataset))
-    if by is None and not settings.clips:
-        raise InputError("nothing is asked for: name a field with --by, or ask for --clips")
-    if 0 < settings.clips < _FEWEST_CLIPS:
+    if by is None and not settings.clips and not settings.trial:
+        raise InputError("nothing is asked for: name a field with --by, or ask for --clips or a --trial")
+    if not settings.trial and 0 < settings.clips < _FEWEST_CLIPS:
         raise InputError(f"steps on {settings.clips} clips cannot rank them: ask for {_FEWEST_CLIPS} or more, or 0")
     load_run(dataset, run)
     with open_step(dataset, run, None) as (record, store):
         scored = _scored(dataset, record, store)
         how = Bootstrap(settings.resamples, settings.confidence, settings.seed)
         retrieved = None if by is None else _retrieved(scored, store, by, settings, how)
-        trained, notes = None, [*scored.notes]
-        if settings.clips:
+        trained, tried, notes = None, None, [*scored.notes]
+        if settings.trial:
+            trial = _trial(dataset, record, store, scored, by, settings, progress)
+            tried = trial.quality()
+            if trial.failed:
+                first = next(iter(trial.failed.items()))
+                notes.append(f"{len(trial.failed)} clips take no part in the trial, the first: {first[0]} ({first[1]})")
+        elif settings.clips:
             trained = _trained(dataset, record, store, scored, settings, how, progress)
             if trained.failed:
                 first = next(iter(trained.failed.items()))
                 notes.append(f"no step on {len(trained.failed)} clips, the first: {first[0]} ({first[1]})")
         findings = [
+            *([] if tried is None else trial_findings(tried)),
             *([] if retrieved is None else retrieval_findings(retrieved)),
             *([] if trained is None else training_findings(trained)),
         ]
-        found = AttributionQuality(dataset.name, run, retrieved, trained, findings, notes)
+        found = AttributionQuality(dataset.name, run, retrieved, trained, tried, findings, notes)
         record.steps[STEP] = {
-            "clips": (trained or retrieved).clips,  # type: ignore[union-attr]  # one of the two was asked for
+            "clips": (tried or trained or retrieved).clips,  # type: ignore[union-attr]  # one of them was asked for
             **found.as_dict(),
         }
     return found
+
+
+def estimate_trial(
+    dataset: Any,
+    run: str = "motive",
+    *,
+    by: str | None = None,
+    config: AttributionQualityConfig | Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> TrialCost:
+    """What a trial takes, from one step and one loss just now; nothing is written. Arguments as for
+    ``evaluate_attribution``."""
+    settings: AttributionQualityConfig = merge(AttributionQualityConfig(), config, "quality")
+    dataset = dataset_of(as_samples(dataset))
+    record = load_run(dataset, run)
+    store = RunStore(record.store)
+    return _trial(dataset, record, store, _scored(dataset, record, store), by, settings, progress).cost()
 
 
 @dataclass(frozen=True)
@@ -221,6 +253,27 @@ def _retrieved(
         kinds=len(kinds),
         left_out={why: count for why, count in left_out.items() if count},
     )
+
+
+def _trial(
+    dataset: Any,
+    record: RunRecord,
+    store: RunStore,
+    scored: _Scored,
+    by: str | None,
+    settings: AttributionQualityConfig,
+    progress: Progress,
+) -> Trial:
+    selection = record.section("selection")
+    queries = run_queries(dataset, record, [each.id for each in scored.queries])
+    used, avoid = to_follow_and_avoid(queries, selection.queries, selection.avoid)
+    followed = used[~avoid].tolist()
+    if by is None:
+        kinds = [queries[q].group for q in followed]
+    else:
+        labels = labels_of(scored.holders, by, {queries[q].id for q in followed})
+        kinds = [", ".join(sorted(labels.get(queries[q].id, ()))) or None for q in followed]
+    return Trial(dataset, record, store, scored.clips, [scored.queries[q] for q in followed], kinds, settings, progress)
 
 
 def _trained(

@@ -25,7 +25,8 @@ from motive_fo.store.run_store import Role, RunStore
 
 if TYPE_CHECKING:
     from motive_fo.models.base import VideoModel
-    from motive_fo.quality.tail_patch import Example, PatchStep, TailPatch
+    from motive_fo.quality.losses import Example
+    from motive_fo.quality.tail_patch import PatchStep, TailPatch
 
     Made = Generator[tuple[ClipRecord, Example | Exception]]
 
@@ -142,7 +143,7 @@ class _Steps:
         queries: dict[str, Example] = {}
         for query, (_, example) in zip(self.request.queries, made, strict=False):
             if isinstance(example, Exception):
-                self.measured.failed[query.id] = _why(example)
+                self.measured.failed[query.id] = told(example)
             else:
                 queries[query.id] = example
         return queries
@@ -156,7 +157,7 @@ class _Steps:
         except ConfigError:
             raise  # every clip would say the same
         except Exception as error:  # a clip never stops the others: whatever it raises is told of it
-            self.measured.failed[clip.id] = _why(error)
+            self.measured.failed[clip.id] = told(error)
         else:
             self.measured.falls[clip.id] = fall_QSR.mean(1)
 
@@ -194,17 +195,23 @@ def _step(record: RunRecord, store: RunStore, settings: AttributionQualityConfig
     """How a step is taken: at the run's timesteps, at noise that no gradient of the run has seen."""
     from motive_fo.quality.tail_patch import PatchStep
 
-    roles: tuple[Role, ...] = ("train", "query")
-    seen = {sample.noise for role in roles for sample in store.sketches(role).stored}
-    fresh = [seed for seed in range(_FIRST_NOISE, _FIRST_NOISE + len(seen) + 2 * settings.draws) if seed not in seen]
+    fresh = fresh_noises(store, 2 * settings.draws)
     influence, attribution = record.section("influence"), record.section("attribution")
     return PatchStep(
         timesteps=influence.timesteps or attribution.timesteps,
-        noises=tuple(fresh[: settings.draws]),
-        measured_noises=tuple(fresh[settings.draws : 2 * settings.draws]),
+        noises=fresh[: settings.draws],
+        measured_noises=fresh[settings.draws :],
         length=settings.step,
         rule=settings.rule,
     )
+
+
+def fresh_noises(store: RunStore, count: int) -> tuple[int, ...]:
+    """Seeds of noise that no gradient of the run has seen."""
+    roles: tuple[Role, ...] = ("train", "query")
+    seen = {sample.noise for role in roles for sample in store.sketches(role).stored}
+    fresh = [seed for seed in range(_FIRST_NOISE, _FIRST_NOISE + len(seen) + count) if seed not in seen]
+    return tuple(fresh[:count])
 
 
 def _key(record: RunRecord, store: RunStore, request: PatchRequest) -> str:
@@ -220,7 +227,8 @@ def _key(record: RunRecord, store: RunStore, request: PatchRequest) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:40]
 
 
-def _why(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """Why a clip or query cannot take part."""
     if isinstance(error, MotiveError):
         return str(error)
     told = as_clip_error(error)

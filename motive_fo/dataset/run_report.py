@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from motive_fo.dataset.attribution_quality import STEP as QUALITY
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.curation import selection_of
 from motive_fo.dataset.motion_report import write_file
@@ -23,7 +24,9 @@ from motive_fo.dataset.run_pictures import seen_queries
 from motive_fo.dataset.run_record import load_run
 from motive_fo.errors import CLIP_CODES
 from motive_fo.progress import Progress, silent
-from motive_fo.report.plot import bars
+from motive_fo.quality.intervals import Estimate
+from motive_fo.quality.suite import said
+from motive_fo.report.plot import bars, intervals
 from motive_fo.report.run_page import Grid, RunPage, Section, SeenQuery
 from motive_fo.store.run_store import RunStore
 
@@ -62,6 +65,7 @@ def write_report(
         warnings=[line for each in facts.traced.values() for line in each.warnings],
         sections=[
             _clips(facts),
+            *_trial(facts),
             score_section(facts),
             ranking_section(facts),
             query_section(facts),
@@ -137,6 +141,36 @@ def _clips(facts: Facts) -> Section:
             ),
         ],
     )
+
+
+def _trial(facts: Facts) -> list[Section]:
+    """What the last trial of the ranking found, where there was one."""
+    found = facts.record.steps.get(QUALITY, {})
+    tried = found.get("trial")
+    if tried is None:
+        return []
+    falls, ordinary = ({name: Estimate(**each) for name, each in tried[loss].items()} for loss in ("falls", "ordinary"))
+    return [
+        Section(
+            "trial",
+            "Is the selection worth training on?",
+            " ".join(found["findings"]),
+            plots=[
+                intervals(
+                    "Queries that did not choose",
+                    f"fall of the motion loss by {tried['steps']} steps, %",
+                    {name: (each.value, each.low, each.high) for name, each in falls.items()},
+                )
+            ],
+            tables=[
+                Grid(
+                    "Trial",
+                    ("trained on", "fall of the motion loss, %", "of the ordinary loss, %"),
+                    [(name, said(each), said(ordinary[name])) for name, each in falls.items()],
+                )
+            ],
+        )
+    ]
 
 
 def _seen(facts: Facts, seen: Sequence[SeenQuery], shown: int) -> Section:

@@ -15,7 +15,7 @@ from motive_fo.pipeline.motion import MotionSettings, decoded, known_frames
 from motive_fo.pipeline.record import ClipRecord, Version, version_of
 from motive_fo.pipeline.report import ENCODING, StepReport
 from motive_fo.progress import Progress, silent
-from motive_fo.quality.tail_patch import Example
+from motive_fo.quality.losses import Example
 from motive_fo.store.table import Status, Table
 
 

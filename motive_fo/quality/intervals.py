@@ -1,21 +1,23 @@
-"""Bootstrap intervals: how far a figure would move with other queries, or other queries and other subsets.
+"""Intervals: how far a figure would move with other queries, other queries and other subsets, or other repeats.
 
-The same seed always gives the same interval.
+By the bootstrap, where the same seed always gives the same interval, and by t where there are few repeats.
 
 Shapes: Q queries, R resamples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its percentile interval.
+    """A figure with its interval.
 
     Attributes:
         value: of all queries.
@@ -70,3 +72,19 @@ def mean_over_queries(value_Q: npt.NDArray[np.floating], how: Bootstrap | None =
         raise ValueError("a mean over queries needs one or more")
     how = how or Bootstrap()
     return how.estimate(float(value_Q.mean()), value_Q[how.draws(len(value_Q))].mean(1))
+
+
+def t_interval(value: float, variances: Sequence[tuple[float, int]], level: float = 0.95) -> Estimate:
+    """A mean with the t interval of the sum of its variances, degrees of freedom by Welch and Satterthwaite.
+
+    For few repeats, of which a bootstrap would make too narrow an interval.
+
+    Args:
+        variances: of the mean, from each source, and with how many degrees of freedom it is known.
+    """
+    total = sum(variance for variance, _ in variances)
+    if total <= 0:
+        return Estimate(value, value, value)
+    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in variances)
+    half = float(t.ppf((1 + level) / 2, freedom)) * total**0.5
+    return Estimate(value, value - half, value + half)

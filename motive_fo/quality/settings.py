@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from motive_fo.training.settings import FinetuneConfig
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AttributionQualityConfig:
-    """What is measured of the scores of a run. Retrieval needs labels, training steps the model."""
+    """What is measured of the scores of a run. Retrieval needs labels, training steps and trials the model."""
 
     clips: Annotated[
         int,
@@ -35,6 +37,25 @@ class AttributionQualityConfig:
         Literal["float32", "run"],
         Field(description="of the network that takes the steps; bfloat16 loses most of a short step"),
     ] = "float32"
+    trial: Annotated[
+        bool,
+        Field(
+            description="instead of single steps, train a little on the selection and on random clips: is the ranking "
+            "worth training on?"
+        ),
+    ] = False
+    trial_steps: Annotated[int, Field(ge=1, description="trial: steps of each training")] = 10
+    repeats: Annotated[
+        int, Field(ge=3, description="trial: trainings of each set, with other random clips and another seed each")
+    ] = 5
+    batch: Annotated[int, Field(ge=1, description="trial: clips of each step")] = FinetuneConfig.batch
+    learning_rate: Annotated[float, Field(gt=0, description="trial: of AdamW, constant")] = FinetuneConfig.learning_rate
+    lora: Annotated[
+        int | None,
+        Field(ge=1, description="trial: rank of a LoRA on the attention; the whole network is trained where open"),
+    ] = None
     resamples: Annotated[int, Field(ge=100, description="bootstrap resamples behind every interval")] = 2000
     confidence: Annotated[float, Field(gt=0, lt=1, description="level of the intervals")] = 0.95
-    seed: Annotated[int, Field(ge=0, description="of the bootstrap, of random scores, of which clips are taken")] = 0
+    seed: Annotated[
+        int, Field(ge=0, description="of the bootstrap, of random scores, of which clips are taken, of the trial")
+    ] = 0

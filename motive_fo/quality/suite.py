@@ -16,6 +16,7 @@ from motive_fo.quality.agreement import agreement
 from motive_fo.quality.controls import PERMUTED, RANDOM
 from motive_fo.quality.intervals import Bootstrap, Estimate, mean_over_queries
 from motive_fo.quality.retrieval import Retrieval, attainable, chance, retrieval
+from motive_fo.quality.trial import TrialQuality, Verdict
 
 MOTION: Final = "motion influence"
 WHOLE: Final = "whole-clip influence"
@@ -166,6 +167,46 @@ def training_findings(found: TrainingQuality) -> list[str]:
         *_rivals(found.ahead),
         "It says what one step from the model's present weights does, not what fine-tuning on a selection does.",
     ]
+
+
+_LEADS: Final[Mapping[Verdict, str]] = {
+    "use it": "Use it: {steps} steps on the selection lower the motion loss of queries that did not choose it by "
+    "{gain} percentage points more than as many on random clips.",
+    "do not": "Do not: {steps} steps on the selection lower the motion loss of queries that did not choose it by "
+    "{gain} percentage points more than as many on random clips, and {reason}.",
+    "take more draws": "Take more draws: {steps} steps on the selection are not shown to be better or worse than as "
+    "many on random clips for queries that did not choose it: {gain} percentage points of their motion loss.",
+}
+
+
+def trial_findings(found: TrialQuality) -> list[str]:
+    """The verdict of a trial in one sentence, and what it rests on."""
+    worse = found.gain.high < 0
+    reason = "that is less" if worse else "what other queries choose helps them more than their own kind's choice"
+    lead = _LEADS[found.verdict].format(steps=found.steps, gain=said(found.gain), reason=reason)
+    return [
+        lead,
+        f"On the ordinary loss: {said(found.ordinary_gain)} percentage points against random clips.",
+        _answers(found),
+        f"It says what {found.steps} steps do, not what a whole fine-tuning does; another {found.repeats} repeats "
+        "narrow the interval, more queries too.",
+    ]
+
+
+def _answers(found: TrialQuality) -> str:
+    """Whether a choice helps those who chose more than others."""
+    if found.own is None:
+        return (
+            "Whether the ranking answers to these queries more than to any others is not told: that takes queries of "
+            "two kinds or groups, four of each or more."
+        )
+    sides = " | ".join(", ".join(side) for side in found.kinds)
+    told = f"{said(found.own)} percentage points ({sides})"
+    if found.own.low > 0:
+        return f"It answers to its queries: their own kind's choice is ahead of other queries' by {told}."
+    if found.own.high < 0:
+        return f"It does not answer to its queries: their own kind's choice is behind other queries' by {told}."
+    return f"It is not shown to answer to its queries more than to others: own kind minus other queries, {told}."
 
 
 def said(estimate: Estimate) -> str:

@@ -9,7 +9,7 @@ query. It is local: what many steps on many clips do together is another matter 
 ``Choice:`` every step has one length, a share of the weights' own. Fine-tuning uses Adam, whose steps do not grow with
 the gradient either; plain gradient steps would rank the clips by the norms of their gradients first.
 
-Shapes: Q queries, S timesteps, R noises, F latent frames, h w latent cells.
+Shapes: Q queries, S timesteps, R noises.
 """
 
 from __future__ import annotations
@@ -18,34 +18,20 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from motive_fo.attribution.loss import motion_weighted_loss, shared_noise
+from motive_fo.attribution.loss import motion_weighted_loss
 from motive_fo.attribution.parameters import NamedParameters, attributed_parameters
 from motive_fo.errors import ClipError, ConfigError
 from motive_fo.models.base import VideoModel
+from motive_fo.quality.losses import Example, arranged_mask, predicted
 
 KEPT: Final = 0.9
 """Least cosine between the step that was asked for and the one the weights' precision let them take."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A clip whose loss can be taken.
-
-    Attributes:
-        x0: clean latent, on the model's device.
-        condition: of its caption, for the model's ``predict``.
-        mask_Fhw: motion weights on the latent grid; None for the ordinary loss.
-    """
-
-    x0: torch.Tensor
-    condition: Any
-    mask_Fhw: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,14 +144,8 @@ class TailPatch:
         )
 
     def _loss(self, example: Example, timestep: float, noise: int) -> torch.Tensor:
-        x0 = example.x0
-        e = shared_noise(tuple(x0.shape), noise).to(x0.device, x0.dtype)
-        noised = self._model.noise(x0, e, timestep)
-        prediction = self._model.predict(noised.x_t, noised.timestep, example.condition)
-        mask = None
-        if example.mask_Fhw is not None:
-            mask = self._model.arrange_mask(torch.from_numpy(example.mask_Fhw)).to(x0.device, torch.float32)
-        return motion_weighted_loss(prediction, noised.target, mask)
+        prediction, target = predicted(self._model, example, timestep, noise)
+        return motion_weighted_loss(prediction, target, arranged_mask(self._model, example))
 
 
 @contextmanager

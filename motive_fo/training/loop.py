@@ -267,13 +267,13 @@ def _loss(model: VideoModel, examples: Examples, draw: _Draw, config: FinetuneCo
     noised = model.noise(x0.to(model.device), e.to(model.device), draw.timestep)
     caption = examples.captions[draw.index] if draw.captioned else ""
     condition = moved(examples.conditions[caption], model.device)
-    with _computing(model, config):
+    with computing(model, config):
         prediction = model.predict(noised.x_t, noised.timestep, condition)
     return motion_weighted_loss(prediction, noised.target)
 
 
-def _computing(model: VideoModel, config: FinetuneConfig) -> AbstractContextManager[Any]:
-    """bfloat16 for the products where it was asked for; the weights stay what they are."""
+def computing(model: VideoModel, config: FinetuneConfig) -> AbstractContextManager[Any]:
+    """Where a trained network computes: bfloat16 for products where it was asked for; weights stay what they are."""
     low = config.precision == "bfloat16" or (config.precision == "auto" and model.device.type == "cuda")
     if not low or isinstance(model, TinyModel):
         return nullcontext()

@@ -12,11 +12,11 @@ from .step import Call, StepOperator, record_of, run_of
 
 
 class EvaluateAttribution(StepOperator):
-    """Retrieval by labels, and training steps on single clips."""
+    """Retrieval by labels, training steps on single clips, and a trial of the selection."""
 
     step, label = "evaluate_attribution", "evaluate attribution"
-    description = "Are the scores to be trusted? Retrieval by your labels, and training steps on single clips."
-    sections = (Section(AttributionQualityConfig, ("clips", "queries")),)
+    description = "Are the scores to be trusted? Retrieval by your labels, training steps, a trial of the selection."
+    sections = (Section(AttributionQualityConfig, ("trial", "clips", "queries")),)
     background = True
 
     def choose(self, ctx: Any, form: Form) -> None:
@@ -31,8 +31,8 @@ class EvaluateAttribution(StepOperator):
         by = str(ctx.params.get("by") or "")
         if by and not ctx.dataset.has_field(by):
             form.refuse("by", f"there is no field {by!r}")
-        if not by and ctx.params.get("clips") == 0:
-            form.refuse("by", "nothing is asked for: name a field, or ask for clips")
+        if not by and ctx.params.get("clips") == 0 and not ctx.params.get("trial"):
+            form.refuse("by", "nothing is asked for: name a field, or ask for clips or a trial")
         record = record_of(ctx)
         if record is not None and "influence" not in record.steps:
             form.refuse("run", f"run {record.run!r} has no influence yet: 'Motive: score influence' first")
@@ -43,8 +43,14 @@ class EvaluateAttribution(StepOperator):
             f"Takes a training step on each of {settings.clips} clips, from the model's own weights and back, and "
             f"measures the losses of {settings.queries} queries after each."
         )
+        if settings.trial:
+            steps = (
+                f"Trains a copy of the model's weights {settings.repeats} times for {settings.trial_steps} steps of "
+                f"{settings.batch} clips on what each half of the queries selects and on random clips, on what each "
+                "kind of queries selects too where there are two, and measures the losses of the other half."
+            )
         kept = f"Writes what is found into the record of run {run_of(ctx)!r}, nothing else."
-        return [steps, kept] if settings.clips else ["Seconds, from the store alone.", kept]
+        return [steps, kept] if settings.clips or settings.trial else ["Seconds, from the store alone.", kept]
 
     def call(self, ctx: Any, params: dict[str, Any]) -> Call:
         arguments = {

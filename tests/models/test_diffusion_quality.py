@@ -73,3 +73,22 @@ def test_encodings_that_were_thrown_away_are_made_again_and_offload_is_refused(d
     save_run(dataset, record)
     with pytest.raises(ConfigError, match="leave them out with --clips 0"):
         motive_fo.evaluate_attribution(dataset, run, config={**FEW, "step": 2e-3})
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_pipeline_trains_what_was_asked_for_from_what_the_run_encoded(
+    dataset, pipeline_folder, monkeypatch
+):
+    pytest.importorskip("peft")
+    monkeypatch.setattr("motive_fo.dataset.attribution_quality._FEWEST_CLIPS", 3)  # the others are queries now
+    run, model = "tried", {"model": str(pipeline_folder("wan")), "dimension": 128}
+    motive_fo.mark_queries(dataset.match_tags("train").limit(5))  # eight queries
+    motive_fo.compute_gradients(dataset, run, clip=CLIP, flow={"estimator": "dis"}, attribution=model)
+    motive_fo.score_influence(dataset, run)
+    weights = {path: path.read_bytes() for path in pipeline_folder("wan").rglob("*.safetensors")}
+    config = {"trial": True, "trial_steps": 1, "batch": 1, "repeats": 3, "learning_rate": 1e-2}
+    whole = motive_fo.evaluate_attribution(dataset, run, config=config)
+    lora = motive_fo.evaluate_attribution(dataset, run, config={**config, "lora": 4})
+    assert whole.trial.queries == lora.trial.queries == 8
+    assert whole.trial.falls != lora.trial.falls
+    assert {path: path.read_bytes() for path in weights} == weights

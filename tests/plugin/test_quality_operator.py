@@ -56,6 +56,9 @@ def test_the_form_says_what_it_will_do(judged):
     assert "losses of 8 queries" in _notice(properties)
     choices = [choice["value"] for choice in properties["by"]["view"]["choices"]]
     assert choices == ["kind", "tags"]
+    properties, wrong = _form("evaluate_attribution", judged, trial=True, clips=0)
+    assert not wrong
+    assert "5 times for 10 steps of 8 clips" in _notice(properties)
     properties, wrong = _form("evaluate_attribution", judged, by="kind", clips=0)
     assert not wrong
     assert "from the store alone" in _notice(properties)

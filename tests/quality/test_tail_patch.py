@@ -10,7 +10,8 @@ from motive_fo.attribution.loss import shared_noise
 from motive_fo.errors import ClipError, ConfigError
 from motive_fo.models.base import Noised
 from motive_fo.models.tiny.model import TinyModel
-from motive_fo.quality.tail_patch import Example, PatchStep, tail_patch
+from motive_fo.quality.losses import Example
+from motive_fo.quality.tail_patch import PatchStep, tail_patch
 
 SIZE = 6
 HOW = PatchStep(timesteps=(300.0, 700.0), noises=(1, 2), measured_noises=(3, 4), length=1e-2)

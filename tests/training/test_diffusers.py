@@ -3,15 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import motive_fo
+from motive_fo.clips.spec import ClipSpec
 from motive_fo.config import plain
 from motive_fo.dataset.sources import named_clips
 from motive_fo.errors import ConfigError
 from motive_fo.models.registry import load_model
+from motive_fo.quality.clip_trainings import ClipTrainings, measured_timesteps, trial_config
+from motive_fo.quality.losses import Example
 from motive_fo.training.finetune import finetune_clips
+from motive_fo.training.repeated import RepeatedTraining
 from motive_fo.training.settings import FinetuneConfig
 from tests.models.pipelines import CLIP
 
@@ -123,3 +128,37 @@ def test_clips_are_generated_by_the_tuned_pipeline(pipeline_folder, clips, tmp_p
 def test_an_adapter_of_ones_own_is_left_to_its_own_trainer(clips, tmp_path):
     with pytest.raises(ConfigError, match="train it with its own trainer"):
         finetune_clips(_records(clips), tmp_path / "m", "tests.models.own_adapter:Own")
+
+
+@pytest.mark.parametrize("lora", [None, 4])
+def test_it_is_trained_again_and_again_from_the_same_weights(pipeline_folder, clips, lora):
+    """In memory, for trials: the whole transformer or a LoRA, and losses that only the training changes."""
+    if lora is not None:
+        pytest.importorskip("peft")
+    name, records = str(pipeline_folder("wan")), _records(clips)
+    loaded = load_model(name, "cpu")
+    given = FinetuneConfig(steps=2, batch=1, learning_rate=1e-2, lora=lora)
+    config = trial_config(loaded, (750.0,), given)
+    assert (config.warmup, config.caption_dropout) == (0, 0.0)
+    shape = loaded.latent_shape(ClipSpec(**SPEC))
+    condition = loaded.encode_caption("a clip")
+    noise = torch.Generator().manual_seed(0)
+    made = {n: Example(torch.randn(shape, generator=noise), condition) for n in range(2)}
+    repeated = RepeatedTraining(name, loaded, config)
+    trainings = ClipTrainings(repeated, config, (500.0,), (7,), {n: (records[n], made[n]) for n in made}, made)
+    both, one = np.arange(2), np.array([0])
+    before = trainings.losses(repeated.model, both)
+    first = trainings.losses(trainings.train(one, 0), both)
+    assert (first != before).all()
+    assert (trainings.losses(trainings.train(one, 1), both) != first).all()
+    np.testing.assert_array_equal(trainings.losses(trainings.train(one, 0), both), first)
+    repeated.restore()
+    np.testing.assert_array_equal(trainings.losses(repeated.model, both), before)
+
+
+def test_of_two_experts_the_one_that_was_scored_is_tried(pipeline_folder):
+    name = str(pipeline_folder("wan-experts"))
+    for timestep, ends in ((950.0, (875.0, 1000.0)), (300.0, (0.0, 875.0))):
+        config = trial_config(load_model(name, "cpu", timesteps=(timestep,)), (timestep,), FinetuneConfig())
+        assert (config.lowest, config.highest) == ends
+        assert all(ends[0] <= t <= ends[1] and t != timestep for t in measured_timesteps(config, (timestep,)))
