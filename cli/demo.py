@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from textwrap import shorten
+from typing import TYPE_CHECKING
 
 import click
 
 from .output import Output, failure_lines, output_options, run_lines, timing_lines
+
+if TYPE_CHECKING:
+    from motive_fo.demo_measurement import DemoMeasurement
 
 _SHOWN = 5
 
@@ -19,23 +23,47 @@ _SHOWN = 5
 @click.option("--dataset", default="motive-demo", show_default=True, help="name of the dataset")
 @output_options(details=True)
 def demo_command(folder: str, videos: str | None, queries: str | None, dataset: str, out: Output) -> None:
-    """Do everything once: clips, motion, gradients, influence, saved views, export.
+    """Do everything once: clips, motion, gradients, influence, saved views, export, a little training on the selection.
 
     \b
     motive demo
     motive demo --videos my-clips/ --dataset my-demo
     """
     from motive_fo.demo import run_demo
+    from motive_fo.demo_measurement import measure_demo
 
     with out.progress() as progress:
         report = run_demo(folder, videos=videos, queries=queries, dataset=dataset, progress=progress)
-    out.emit(report.as_dict(), run_lines(report))
+        measured = None
+        if queries is None:  # else no scenes could be made that are like the queries
+            measured = measure_demo(folder, dataset, synthetic=videos is None, progress=progress)
+    data = report.as_dict() | {"measured": measured and measured.as_dict()}
+    out.emit(data, run_lines(report))
     if out.verbose:
         out.detail([*failure_lines(dataset, report.run), *timing_lines(list(report.gradients.values()))])
     if out.as_json:
         return
     _print_table(dataset)
-    click.echo(f"{report.seconds:.0f} s in all. Look at it: {sys.argv[0]} app {dataset}")
+    for line in _measured_lines(measured, dataset):
+        click.echo(line)
+    seconds = report.seconds + (measured.seconds if measured else 0.0)
+    click.echo(f"{seconds:.0f} s in all. Look at it: {sys.argv[0]} app {dataset}")
+
+
+def _measured_lines(measured: DemoMeasurement | None, dataset: str) -> list[str]:
+    """What the selection teaches, beside other sets; or how to find out."""
+    if measured is None:
+        return [f"is it worth training on? {sys.argv[0]} evaluate attribution {dataset} --trial"]
+    from motive_fo.quality.suite import said
+
+    width = max(map(len, measured.falls))
+    return [
+        f"measured: fall of the motion loss of {measured.queries} other queries by {measured.steps} steps, "
+        f"{measured.repeats} trainings on each",
+        *(f"  {name:<{width}}  {said(each)} %" for name, each in measured.falls.items()),
+        measured.sentence(),
+        f"plot: {measured.plot}",
+    ]
 
 
 def _print_table(dataset: str) -> None:

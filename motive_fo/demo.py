@@ -24,13 +24,15 @@ _MARK = "motive_demo"
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much the demo makes: clips that move, query clips, clips where nothing moves, damaged files."""
+    """How much the demo makes: clips that move, query clips, clips where nothing moves, damaged files; and queries of
+    other scenes, with which it measures what the selection teaches."""
 
     train: int = 110
     queries: int = 9
     static: int = 6
     damaged: int = 5
     seed: int = 0
+    measured: int = 12
 
 
 def run_demo(
@@ -54,7 +56,7 @@ def run_demo(
     """
     folder = Path(folder).expanduser().absolute()
     size = size or DemoSize()
-    made = None if videos is not None and queries is not None else _corpus(folder / "corpus", size, progress)
+    made = None if videos is not None and queries is not None else write_demo_corpus(folder / "corpus", size, progress)
     train_source = Path(videos).expanduser() if videos is not None else folder / "corpus" / "train"
     query_source = Path(queries).expanduser() if queries is not None else folder / "corpus" / "queries"
     source = {"folder": str(folder), "train": str(train_source.absolute()), "queries": str(query_source.absolute())}
@@ -75,7 +77,7 @@ def run_demo(
     )
 
 
-def _corpus(folder: Path, size: DemoSize, progress: Progress) -> bool:
+def write_demo_corpus(folder: Path, size: DemoSize, progress: Progress) -> bool:
     """Write the corpus unless it is there already; says whether it was written."""
     mark = folder / "corpus.json"
     wanted = json.dumps(asdict(size), sort_keys=True)

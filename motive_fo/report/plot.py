@@ -122,6 +122,8 @@ def intervals(title: str, axis: str, rows: Mapping[str, tuple[float, float | Non
         if low is not None and high is not None:
             axes.plot((low, high), (place, place), color=_BLUE, linewidth=1.6, solid_capstyle="butt")
         axes.plot(value, place, "o", color=_ORANGE, markersize=5)
+    if axes.get_xlim()[0] < 0 < axes.get_xlim()[1]:
+        axes.axvline(0, color=_GREY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.invert_yaxis()
