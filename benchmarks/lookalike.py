@@ -34,6 +34,7 @@ from motive_fo.influence.cosine import SIDES, cosine_scores
 from motive_fo.influence.preconditioner import Moments, Preconditioner
 from motive_fo.influence.selection import percentile_ranks
 from motive_fo.quality.intervals import Estimate
+from motive_fo.quality.tables import SHOWN
 
 PUBLISHED: Final = {
     "as published: flow magnitude, its best row": {"P@20": 0.6167, "R@20": 0.3858, "MRR": 0.7778, "NDCG@20": 0.6387},
@@ -41,15 +42,6 @@ PUBLISHED: Final = {
     "chance beside it: motions weigh alike, queries apart": {"MRR": 0.357, "NDCG@20": 0.166},
 }
 BEST: Final = PUBLISHED["as published: flow magnitude, its best row"]["NDCG@20"]
-_SHOWN: Final = {
-    "precision_5": "P@5",
-    "precision_10": "P@10",
-    "precision_20": "P@20",
-    "recall_20": "R@20",
-    "reciprocal_rank": "MRR",
-    "ndcg_20": "NDCG@20",
-    "gap": "gap",
-}
 PAPER: Final = InfluenceConfig(timesteps=(750.748,), noises=(0,))
 DIMENSIONS: Final = (32, 64, 128, 256, DIMENSION)
 CHANCE, RANDOM, HOOF, QUARTERS = "chance", "random", "HOOF", "HOOF of quarters"
@@ -184,7 +176,7 @@ def _ndcg(corpus: Corpus, scores_NN: Scores) -> float:
 def _gather(figures: Figures, corpus: Corpus, scores: Mapping[str, Scores | None]) -> None:
     for name, each in scores.items():
         found = corpus.figures(each)
-        row = figures.setdefault((len(corpus.motion_N), name), {key: [] for key in _SHOWN})
+        row = figures.setdefault((len(corpus.motion_N), name), {key: [] for key in SHOWN})
         for key, values in row.items():
             values.append(float(found.of(key).mean()))
 
@@ -198,7 +190,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 def _row(clips: int, name: str, found: dict[str, list[float]]) -> dict[str, Any]:
     row: dict[str, Any] = {"clips": clips, "scores by": name}
-    row |= {title: f"{np.mean(found[key]):.3f}" for key, title in _SHOWN.items()}
+    row |= {title: f"{np.mean(found[key]):.3f}" for key, title in SHOWN.items()}
     sure = over_seeds(found["ndcg_20"])
     return row | {"NDCG@20, 95 %": f"{sure.low:.3f} to {sure.high:.3f}"}
 

@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--pool", type=int, help="of evidence or estimators: make this pool's cells alone, no table")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of clips, models and losses (%(default)s)")
     given = parser.parse_args()
+    if given.pool is not None and given.table not in ("evidence", "estimators"):
+        parser.error("--pool goes with evidence or estimators")
     torch.set_num_threads(1)
     if given.pool is not None:
         evidence.make(

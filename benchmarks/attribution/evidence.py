@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -97,7 +98,13 @@ def run(cache: Path, setting: EvidenceSetting, said: Said) -> Result:
     return Result(
         table(cells),
         goals(ratios),
-        {"protocol": PROTOCOL, "cells": cells, "contrasts": ratios, "kind_by_kind": [kinds for _, kinds in made]},
+        {
+            "protocol": PROTOCOL,
+            "protocol_commit": _commit(),
+            "cells": cells,
+            "contrasts": ratios,
+            "kind_by_kind": [kinds for _, kinds in made],
+        },
     )
 
 
@@ -269,6 +276,14 @@ def _over(cells: Sequence[dict[str, Any]], way: str, what: str) -> float:
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
     return round(float(values.mean()), 4)
+
+
+def _commit() -> str:
+    """The commit that the protocol was last changed in; empty without a repository."""
+    command = ["git", "log", "-1", "--format=%h", "--", "protocol.json"]
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def _digest(places: Places, recipe: Recipe) -> str:

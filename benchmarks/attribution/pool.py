@@ -114,7 +114,7 @@ class Pool:
                         _records(self.clips[role]),
                         store,
                         settings,
-                        "query" if table == "query" else "train",
+                        table,
                         known_motion=self.folder / "motion",
                         progress=_Lines(),
                     )

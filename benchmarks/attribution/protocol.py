@@ -29,16 +29,8 @@ from benchmarks.record import goal
 from motive_fo.influence.selection import percentile_ranks
 from motive_fo.quality.intervals import Bootstrap, Estimate, mean_over_queries
 from motive_fo.quality.retrieval import Retrieval, attainable, chance, retrieval
+from motive_fo.quality.tables import SHOWN
 
-_SHOWN: Final = {
-    "precision_5": "P@5",
-    "precision_10": "P@10",
-    "precision_20": "P@20",
-    "recall_20": "R@20",
-    "reciprocal_rank": "MRR",
-    "ndcg_20": "NDCG@20",
-    "gap": "gap",
-}
 CHOSEN: Final = "gradient, chosen on seed 0"
 PUBLISHED: Final = 0.6387
 """NDCG@20 of flow magnitude, the best row published for the benchmark whose class sizes these are."""
@@ -222,7 +214,7 @@ def _gain_goals(gains: dict[str, Estimate], bench: Bench) -> list[dict[str, Any]
 
 def _row(name: str, found: Retrieval, how: Bootstrap) -> dict[str, Any]:
     row: dict[str, Any] = {"scores by": name}
-    row |= {title: f"{found.of(key).mean():.3f}" for key, title in _SHOWN.items()}
+    row |= {title: f"{found.of(key).mean():.3f}" for key, title in SHOWN.items()}
     sure = mean_over_queries(found.ndcg_20, how)
     row["NDCG@20, 95 %"] = f"{sure.low:.3f} to {sure.high:.3f}"
     return row
@@ -233,7 +225,7 @@ def _alike(found: list[float] | None) -> dict[str, str]:
 
 
 def _intervals(found: Retrieval, how: Bootstrap) -> dict[str, list[float]]:
-    return {title: rounded(mean_over_queries(found.of(key), how)) for key, title in _SHOWN.items()}
+    return {title: rounded(mean_over_queries(found.of(key), how)) for key, title in SHOWN.items()}
 
 
 def rounded(estimate: Estimate) -> list[float]:

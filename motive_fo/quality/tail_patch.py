@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from motive_fo.attribution.gradients import only_trainable
 from motive_fo.attribution.loss import motion_weighted_loss
 from motive_fo.attribution.parameters import NamedParameters, attributed_parameters
 from motive_fo.errors import ClipError, ConfigError
@@ -171,21 +172,8 @@ def tail_patch(
     parameters = attributed_parameters(network) if parameters is None else parameters
     if len({parameter.device for parameter in network.parameters()}) > 1:
         raise ConfigError("the network's blocks are offloaded, a step would be lost with them: set offload to off")
-    was = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    training = network.training
-    network.eval()  # no dropout: a loss must not differ by chance
-    try:
-        for parameter, _ in was:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-        for _, parameter in parameters:
-            parameter.requires_grad_(True)
+    with only_trainable(network, parameters):
         patch = TailPatch(model, parameters, queries, how)
         if not np.isfinite(patch.loss_QSR).all():
             raise ClipError("gradient", "nonfinite_gradient", "the loss of a query is not finite")
         yield patch
-    finally:
-        for parameter, required in was:
-            parameter.requires_grad_(required)
-            parameter.grad = None
-        network.train(training)

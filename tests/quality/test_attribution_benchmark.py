@@ -8,7 +8,7 @@ import pytest
 from benchmarks.attribution.bench import BenchSetting
 from benchmarks.attribution.choices import ALL_CLEAN, CLEAN_RANDOM, TARGETS, THREE_T, WHOLE
 from benchmarks.attribution.corpus import MOTIONS, REPORT, render_corpus, scene
-from benchmarks.attribution.evidence import EvidenceSetting, contrasts, make, t_interval
+from benchmarks.attribution.evidence import PROTOCOL, EvidenceSetting, contrasts, make, t_interval
 from benchmarks.attribution.methods import ONE, Extent, damped, variants
 from benchmarks.attribution.protocol import Setting, run
 from benchmarks.attribution.training import Recipe
@@ -85,6 +85,7 @@ def test_the_evidence_repeats_itself_and_its_sets_hold_what_they_say(tmp_path):
     assert rerun == (cells, kinds)
     for cell in cells:
         rows = cell["rows"]
+        assert list(rows) == PROTOCOL["rows"]
         assert rows[TARGETS]["targets"] == 1
         assert rows[TARGETS]["harmful"] == rows[CLEAN_RANDOM]["harmful"] == rows[ALL_CLEAN]["harmful"] == 0
         assert rows[WHOLE]["harmful"] == round(14 / 40, 3)
