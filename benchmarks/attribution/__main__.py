@@ -11,7 +11,18 @@ from typing import Final
 
 import torch
 
-from benchmarks.attribution import ablations, counterfactual, evidence, lds, plots, protocol, tail_patch
+from benchmarks.attribution import (
+    ablations,
+    counterfactual,
+    evidence,
+    lds,
+    plots,
+    protocol,
+    removal,
+    tail_patch,
+    trials,
+    variations,
+)
 from benchmarks.attribution.bench import CACHE
 from benchmarks.attribution.losses import Said
 from benchmarks.attribution.protocol import Result
@@ -27,6 +38,11 @@ TABLES: Final[dict[str, Callable[[Path, bool, Said], Result]]] = {
     "tail-patch": lambda cache, fast, said: tail_patch.run(cache, tail_patch.FAST if fast else tail_patch.FULL, said),
     "evidence": lambda cache, fast, said: evidence.run(cache, evidence.FAST if fast else evidence.FULL, said),
     "estimators": lambda cache, fast, said: evidence.run(cache, evidence.FAST if fast else evidence.CHOOSING, said),
+    "variations": lambda cache, fast, said: variations.run(
+        cache, variations.FAST if fast else variations.VARIATIONS, said
+    ),
+    "removal": lambda cache, fast, said: removal.run(cache, removal.FAST if fast else removal.FULL, said),
+    "trials": lambda cache, fast, said: trials.run(cache, trials.FAST if fast else trials.FULL, said),
     "ablations": lambda cache, fast, said: ablations.run(cache, ablations.FAST if fast else ablations.FULL, said),
 }
 

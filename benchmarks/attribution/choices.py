@@ -20,7 +20,7 @@ from benchmarks.attribution.methods import ONE, Samples, Sketched
 from benchmarks.attribution.pool import POOL, QUERY, Pool
 from motive_fo.config import InfluenceConfig
 from motive_fo.influence.baselines import cosine
-from motive_fo.influence.selection import budget_count, rank_clips
+from motive_fo.influence.selection import Ranking, budget_count, rank_clips
 from motive_fo.pipeline.motion import TABLE
 from motive_fo.quality.controls import control_scores
 from motive_fo.store.run_store import RunStore
@@ -29,11 +29,13 @@ Places = npt.NDArray[np.int64]
 
 THREE: Final = (500.0, ONE, 900.0)
 THREE_T, PAPER, NO_MASK, UNTRAINED, THOROUGH = "three timesteps", "paper", "no mask", "untrained model", "thorough"
+ZSCORES: Final = "three timesteps, z-scores"
 #: scores by gradients of the base that a pool's table shows, each asked by the queries.
 SCORES: Final = {
     THREE_T: InfluenceConfig(timesteps=THREE, noises=(0,)),
     PAPER: InfluenceConfig(timesteps=(ONE,), noises=(0,)),
     NO_MASK: InfluenceConfig(timesteps=(ONE,), noises=(0,), mask_side="none"),
+    ZSCORES: InfluenceConfig(timesteps=THREE, noises=(0,), combine="mean-zscore"),
     THOROUGH: InfluenceConfig(timesteps=THREE, noises=(0, 1, 2, 3), kernel="gauss-newton"),
 }
 #: what choosing pools try instead, from the same gradients.
@@ -41,7 +43,6 @@ ESTIMATORS: Final = {
     "three timesteps, centred": replace(SCORES[THREE_T], center="mean"),
     "three timesteps, gauss-newton 0.1": replace(SCORES[THREE_T], kernel="gauss-newton", damping=0.1),
     "three timesteps, gauss-newton 10": replace(SCORES[THREE_T], kernel="gauss-newton", damping=10.0),
-    "three timesteps, z-scores": replace(SCORES[THREE_T], combine="mean-zscore"),
 }
 HOOF, MASK, LATENTS = "HOOF", "mask only", "likeness of latents"
 CONTROLS: Final = (HOOF, MASK, LATENTS)
@@ -53,8 +54,11 @@ RANDOM, CLEAN_RANDOM, WHOLE, ALL_CLEAN, MOST_MOTION = (
     "all clean clips",
     "most motion",
 )
-#: ways that ask no query; the first two are drawn anew for every training.
-UNASKED: Final = (RANDOM, CLEAN_RANDOM, WHOLE, ALL_CLEAN, MOST_MOTION)
+#: all of the pool but some share of it: the worst by the queries, or any.
+WITHOUT_WORST: Final = {"without the worst fifth": 0.2, "without the worst third": 0.34}
+WITHOUT_RANDOM: Final = {"without a random fifth": 0.2, "without a random third": 0.34}
+#: ways that ask no query; random ones are drawn anew for every training.
+UNASKED: Final = (RANDOM, CLEAN_RANDOM, WHOLE, ALL_CLEAN, MOST_MOTION, *WITHOUT_RANDOM)
 
 
 @dataclass
@@ -65,12 +69,14 @@ class Choices:
         budget: share of the pool that is taken.
         noises: of the gradients of the base; those of ``thorough`` take four times as long.
         estimators: further scores, by name.
+        remover: the score whose worst clips are taken away.
     """
 
     pool: Pool
     budget: float = 0.1
     noises: tuple[int, ...] = (0,)
     estimators: Mapping[str, InfluenceConfig] = field(default_factory=dict)
+    remover: str = THREE_T
 
     @property
     def size(self) -> int:
@@ -93,6 +99,8 @@ class Choices:
             mean_N = np.nan_to_num(self.pool.motion("mean"))
             return np.sort(np.argsort(-mean_N, kind="stable")[: self.size])
         rng = np.random.default_rng([self.pool.seed, 40, seed])
+        if way in WITHOUT_RANDOM:
+            return np.sort(rng.permutation(clips)[budget_count(WITHOUT_RANDOM[way], clips) :])
         return np.sort(rng.choice(clean if way == CLEAN_RANDOM else clips, self.size, replace=False))
 
     def asked(self, way: str, kinds: Sequence[str]) -> Places:
@@ -100,10 +108,17 @@ class Choices:
         if way == TARGETS:
             of_kinds = self.pool.of_kinds(POOL, kinds)
             return of_kinds[~self.pool.harmful()[of_kinds]][: self.size]
+        if way in WITHOUT_WORST:
+            # clips without a score stand still: they are the first to go
+            ranked = self._ranking(self.remover, kinds).by_mean
+            kept = len(self.pool.clips[POOL]) - budget_count(WITHOUT_WORST[way], len(self.pool.clips[POOL]))
+            return np.sort(np.asarray(ranked[:kept], np.int64))
+        return np.sort(np.asarray(self._ranking(way, kinds).by_votes[: self.size], np.int64))
+
+    def _ranking(self, way: str, kinds: Sequence[str]) -> Ranking:
         scores_QN = self.scores(way)[self.pool.of_kinds(QUERY, kinds)]
         numbers = [f"{n:06d}" for n in range(scores_QN.shape[1])]
-        ranked = rank_clips(scores_QN.astype(np.float32), numbers, self.budget).by_votes
-        return np.sort(np.asarray(ranked[: self.size], np.int64))
+        return rank_clips(scores_QN.astype(np.float32), numbers, self.budget)
 
     def scores(self, way: str) -> npt.NDArray[np.floating]:
         """(Q, N), NaN where a clip has no score."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.attribution.bench import write_whole
 from benchmarks.attribution.choices import (
+    ALL_CLEAN,
     CLEAN_RANDOM,
     CONTROLS,
     ESTIMATORS,
@@ -31,6 +32,8 @@ from benchmarks.attribution.choices import (
     TARGETS,
     UNASKED,
     UNTRAINED,
+    WHOLE,
+    WITHOUT_WORST,
     Choices,
     Places,
 )
@@ -40,6 +43,7 @@ from benchmarks.attribution.protocol import Result
 from benchmarks.attribution.training import Recipe, train
 from benchmarks.record import goal
 from motive_fo.config import InfluenceConfig
+from motive_fo.models.tiny.model import TinyModel
 
 PROTOCOL: Final = json.loads(Path(__file__).with_name("protocol.json").read_text(encoding="utf-8"))
 World = tuple[str, ...]
@@ -56,6 +60,8 @@ class EvidenceSetting:
         seeds: trainings of every set.
         recipe: of every training.
         estimators: further scores, by name.
+        budget: share of a pool that is chosen.
+        ways: rows that are made; all where None.
     """
 
     pools: tuple[int, ...]
@@ -64,11 +70,17 @@ class EvidenceSetting:
     seeds: int = 3
     recipe: Recipe = field(default_factory=lambda: Recipe(steps=40, learning_rate=6e-4))
     estimators: Mapping[str, InfluenceConfig] = field(default_factory=dict)
+    budget: float = 0.1
+    ways: tuple[str, ...] | None = None
 
     def opened(self, cache: Path, seed: int) -> Pool:
         """A pool from the cache, or made there."""
         targets = tuple(kind for world in self.worlds for kind in world)
         return open_pool(cache, seed, PoolSetting(targets, **self.pool))
+
+    def kept(self, ways: Iterable[str]) -> list[str]:
+        """Those of some rows that are made."""
+        return [way for way in ways if self.ways is None or way in self.ways]
 
 
 def _worlds(name: str) -> tuple[World, ...]:
@@ -94,15 +106,16 @@ def run(cache: Path, setting: EvidenceSetting, said: Said) -> Result:
     """All pools, then the table."""
     made = [make(cache, setting, seed, said) for seed in setting.pools]
     cells = [each for found, _ in made for each in found]
-    ratios = contrasts(cells)
+    ratios, removed = contrasts(cells), removals(cells)
     return Result(
         table(cells),
-        goals(ratios),
+        [*goals(ratios), *removal_goals(removed)],
         {
             "protocol": PROTOCOL,
             "protocol_commit": _commit(),
             "cells": cells,
             "contrasts": ratios,
+            "removals": removed,
             "kind_by_kind": [kinds for _, kinds in made],
         },
     )
@@ -110,10 +123,19 @@ def run(cache: Path, setting: EvidenceSetting, said: Said) -> Result:
 
 def make(cache: Path, setting: EvidenceSetting, seed: int, said: Said) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """One pool's cells, and its table kind by kind."""
+    choices, made = opened(cache, setting, seed, said)
+    return cells_of(choices, made), kind_by_kind(choices, made)
+
+
+def opened(cache: Path, setting: EvidenceSetting, seed: int, said: Said) -> tuple[Choices, Trainings]:
+    """A pool's ways to choose, and its trainings."""
     pool = setting.opened(cache, seed)
-    trainings, choices = Trainings(pool, setting, said), Choices(pool, estimators=setting.estimators)
-    cells = [cell(choices, trainings, world, setting.worlds) for world in setting.worlds]
-    return cells, kind_by_kind(choices, trainings, setting.worlds)
+    return Choices(pool, setting.budget, estimators=setting.estimators), Trainings(pool, setting, said)
+
+
+def cells_of(choices: Choices, made: Trainings) -> list[dict[str, Any]]:
+    """A pool's cells, one for each world."""
+    return [cell(choices, made, world) for world in made.setting.worlds]
 
 
 class Trainings:
@@ -125,7 +147,7 @@ class Trainings:
         self._x0 = torch.cat([pool.latents[role] for role in (HELD_OUT, KNOWN)])
         self._mask = torch.cat([pool.masks[role].nan_to_num(0.0) for role in (HELD_OUT, KNOWN)])
         self._captions = [clip.caption for role in (HELD_OUT, KNOWN) for clip in pool.clips[role]]
-        self.before_2Q = self._kept("base", None, 0)
+        self.before_2Q = self._kept("base-0", lambda: pool.base)
 
     def fall(self, places_R: Sequence[Places]) -> npt.NDArray[np.float64]:
         """Fall of the losses in % of what they were, [MOTION, PLAIN], of every held-out and known query: (2, Q, R).
@@ -133,38 +155,57 @@ class Trainings:
         Args:
             places_R: the clips of each training; its place is its seed.
         """
-        losses = [self._kept(_digest(places, self.setting.recipe), places, r) for r, places in enumerate(places_R)]
-        return 100 * (1 - np.stack(losses, -1) / self.before_2Q[..., None])
+        names = [_digest(places, self.setting.recipe) for places in places_R]
+        # another number for every set: what two sets have in common is their clips, not their noise
+        numbers = [int(name, 16) % 2**31 + r for r, name in enumerate(names)]
+        return self._falls(
+            self._kept(f"{name}-{r}", lambda places=places, number=number: self._trained(places, number))
+            for r, (name, places, number) in enumerate(zip(names, places_R, numbers, strict=True))
+        )
 
-    def _kept(self, name: str, places: Places | None, seed: int) -> npt.NDArray[np.float64]:
-        path = self.pool.folder / "losses" / f"{name}-{seed}.npy"
+    def fall_without(self, removed: Places) -> npt.NDArray[np.float64]:
+        """The same after trainings on the whole pool in which some clips weigh nothing. Order and noise are those of
+        every such training with the same seed, whatever weighs nothing."""
+        every = np.arange(len(self.pool.clips[POOL]))
+        weight_N = (~np.isin(every, removed)).astype(np.float32)
+        name = _digest(removed, self.setting.recipe)
+        return self._falls(
+            self._kept(f"without-{name}-{r}", lambda r=r: self._trained(every, r, weight_N))
+            for r in range(self.setting.seeds)
+        )
+
+    def _falls(self, losses_2Q: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        return 100 * (1 - np.stack(list(losses_2Q), -1) / self.before_2Q[..., None])
+
+    def _trained(self, places: Places, number: int, weight_N: npt.NDArray[np.floating] | None = None) -> TinyModel:
+        captions = [self.pool.clips[POOL][n].caption for n in places]
+        x0 = self.pool.latents[POOL][places]
+        made, _ = train(self.pool.base, x0, self.setting.recipe, number, weight_N=weight_N, captions_N=captions)
+        return made
+
+    def _kept(self, name: str, model: Callable[[], TinyModel]) -> npt.NDArray[np.float64]:
+        path = self.pool.folder / "losses" / f"{name}.npy"
         if not path.exists():
             self._done += 1
-            self._said(f"pool {self.pool.seed}, trainings of about 80", self._done, max(80, self._done))
-            model = self.pool.base
-            if places is not None:
-                captions = [self.pool.clips[POOL][n].caption for n in places]
-                number = int(name, 16) % 2**31 + seed
-                model, _ = train(
-                    model, self.pool.latents[POOL][places], self.setting.recipe, number, captions_N=captions
-                )
-            losses_2Q = unseen_losses(model, self._x0, self._mask, model.encode_captions(self._captions))
+            self._said(f"pool {self.pool.seed}, trainings of about 100", self._done, max(100, self._done))
+            made = model()
+            losses_2Q = unseen_losses(made, self._x0, self._mask, made.encode_captions(self._captions))
             write_whole(path, lambda part: _save(part, losses_2Q))
         return np.asarray(np.load(path))
 
 
-def cell(choices: Choices, made: Trainings, world: World, worlds: Sequence[World]) -> dict[str, Any]:
+def cell(choices: Choices, made: Trainings, world: World) -> dict[str, Any]:
     """One pool and world: of every way the fall of losses, the shares of what it took, and the same by other queries.
 
     ``other`` is what the selection by the other world's queries (or the other world's clips) does to this world's.
     """
     seeds, pool = range(made.setting.seeds), choices.pool
-    (other,) = [each for each in worlds if each != world]
+    (other,) = [each for each in made.setting.worlds if each != world]
     rows: dict[str, Any] = {}
-    for way in UNASKED:
+    for way in made.setting.kept(UNASKED):
         sets = [choices.unasked(way, seed) for seed in seeds]
         rows[way] = _row(pool, world, sets, made.fall(sets))
-    for way in (*choices.scored, UNTRAINED, *CONTROLS, TARGETS):
+    for way in made.setting.kept((*choices.scored, UNTRAINED, *CONTROLS, *WITHOUT_WORST, TARGETS)):
         sets = [choices.asked(way, world)] * len(seeds)
         rows[way] = _row(pool, world, sets, made.fall(sets))
         if way in (*choices.scored, TARGETS):
@@ -188,9 +229,9 @@ def _row(pool: Pool, world: World, sets: Sequence[Places], fall_2QR: npt.NDArray
     }
 
 
-def kind_by_kind(choices: Choices, made: Trainings, worlds: Sequence[World]) -> dict[str, Any]:
+def kind_by_kind(choices: Choices, made: Trainings) -> dict[str, Any]:
     """Queries of one kind choose, held-out queries of every kind are measured; that kind's clips alone beside it."""
-    kinds = [kind for world in worlds for kind in world]
+    kinds = [kind for world in made.setting.worlds for kind in world]
     found: dict[str, Any] = {"pool": choices.pool.seed, "kinds": kinds}
     for way, kind in product((*choices.scored, TARGETS), kinds):
         places = choices.asked(way, (kind,))
@@ -220,6 +261,28 @@ def contrasts(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         named = {"gain": gain, "specificity": specific, "over random": over_random, "over clean random": over_clean}
         made[way] = {name: t_interval(values) for name, values in named.items()}
     return made
+
+
+def removals(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What training without the worst clips gains, in points, by cell: over the whole pool, over going without as many
+    random ones, and over all clean clips."""
+    made: dict[str, Any] = {}
+    for way in WITHOUT_WORST:
+        others = {"whole pool": WHOLE, "random removal": way.replace("the worst", "a random"), "all clean": ALL_CLEAN}
+        made[way] = {
+            f"over {name}": t_interval([_motion(each, way) - _motion(each, other) for each in cells])
+            for name, other in others.items()
+        }
+    return made
+
+
+def removal_goals(removed: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was aimed at: without the worst third more is learned than from all, and than without a random third."""
+    worst = removed["without the worst third"]
+    return [
+        goal(f"without the worst third: {name}, low end", "> 0", worst[name]["low"], worst[name]["low"] > 0)
+        for name in ("over whole pool", "over random removal")
+    ]
 
 
 def t_interval(values: Sequence[float]) -> dict[str, Any]:
@@ -268,6 +331,10 @@ def table(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _motion(each: dict[str, Any], way: str) -> float:
+    return float(each["rows"][way]["motion"])
 
 
 def _over(cells: Sequence[dict[str, Any]], way: str, what: str) -> float:

@@ -101,6 +101,11 @@ class Pool:
         with RunStore(self.folder / "motion.zarr") as store:
             return np.asarray(store.table(TABLE).read(column, self.ids(role)), np.float64)
 
+    def mask(self, role: str) -> npt.NDArray[np.float32]:
+        """Motion masks of a role's clips, (N, F, h, w); NaN where a clip stands still."""
+        with RunStore(self.folder / "motion.zarr") as store:
+            return np.asarray(store.table(TABLE).read("mask", self.ids(role)), np.float32)
+
     def sketched(self, name: str, model: TinyModel, samples: Samples) -> Sketched:
         """Sketches of pool and queries, by the product's own step; what is there is not taken again."""
         motion = _motion_settings(model)
