@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from benchmarks.attribution.methods import ONE, Samples, Sketched
 from benchmarks.attribution.pool import POOL, QUERY, Pool
-from motive_fo.config import InfluenceConfig
+from motive_fo.config import AttributionConfig, InfluenceConfig
 from motive_fo.influence.baselines import cosine
 from motive_fo.influence.selection import Ranking, budget_count, rank_clips
 from motive_fo.pipeline.motion import TABLE
@@ -27,7 +27,8 @@ from motive_fo.store.run_store import RunStore
 
 Places = npt.NDArray[np.int64]
 
-THREE: Final = (500.0, ONE, 900.0)
+#: The product's default, chosen on pools 1 and 2.
+THREE: Final = AttributionConfig().timesteps
 THREE_T, PAPER, NO_MASK, UNTRAINED, THOROUGH = "three timesteps", "paper", "no mask", "untrained model", "thorough"
 ZSCORES: Final = "three timesteps, z-scores"
 #: scores by gradients of the base that a pool's table shows, each asked by the queries.
