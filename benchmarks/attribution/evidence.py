@@ -45,6 +45,7 @@ from benchmarks.record import goal
 from motive_fo.config import InfluenceConfig
 from motive_fo.models.tiny.model import TinyModel
 
+FALL: Final = "motion loss falls by, %"
 PROTOCOL: Final = json.loads(Path(__file__).with_name("protocol.json").read_text(encoding="utf-8"))
 World = tuple[str, ...]
 
@@ -246,20 +247,24 @@ def kind_by_kind(choices: Choices, made: Trainings) -> dict[str, Any]:
 
 
 def contrasts(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The primary ratios and the differences behind them, each score's: by cell, and their mean with its interval."""
-    scores = [way for way, row in cells[0]["rows"].items() if "other" in row and way != TARGETS]
+    """The primary ratios and the differences behind them, each score's: by cell, and their mean with its interval.
+
+    ``of sums`` is the ratio of the sums over the cells, in which a cell whose targets teach little counts little.
+    """
+    targets = np.asarray([_motion(each, TARGETS) for each in cells])
+    clean, chance = (np.asarray([_motion(each, way) for each in cells]) for way in (CLEAN_RANDOM, RANDOM))
+    others_targets = np.asarray([each["rows"][TARGETS]["other"] for each in cells])
     made: dict[str, Any] = {}
-    for way in scores:
-        gain, specific, over_random, over_clean = [], [], [], []
-        for each in cells:
-            rows = each["rows"]
-            clean, targets = rows[CLEAN_RANDOM]["motion"], rows[TARGETS]["motion"]
-            gain.append((rows[way]["motion"] - clean) / (targets - clean))
-            specific.append((rows[way]["motion"] - rows[way]["other"]) / (targets - rows[TARGETS]["other"]))
-            over_random.append(rows[way]["motion"] - rows[RANDOM]["motion"])
-            over_clean.append(rows[way]["motion"] - clean)
-        named = {"gain": gain, "specificity": specific, "over random": over_random, "over clean random": over_clean}
-        made[way] = {name: t_interval(values) for name, values in named.items()}
+    for way in [way for way, row in cells[0]["rows"].items() if "other" in row and way != TARGETS]:
+        own = np.asarray([_motion(each, way) for each in cells])
+        other = np.asarray([each["rows"][way]["other"] for each in cells])
+        ratios = {"gain": (own - clean, targets - clean), "specificity": (own - other, targets - others_targets)}
+        made[way] = {
+            name: t_interval(part / whole) | {"of sums": round(float(part.sum() / whole.sum()), 3)}
+            for name, (part, whole) in ratios.items()
+        }
+        against = {"over random": chance, "over clean random": clean, "over other queries": other}
+        made[way] |= {name: t_interval(own - each) for name, each in against.items()}
     return made
 
 
@@ -285,7 +290,7 @@ def removal_goals(removed: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def t_interval(values: Sequence[float]) -> dict[str, Any]:
+def t_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> dict[str, Any]:
     """Mean of the cells with its interval of 95 % by Student's t; no interval for one cell."""
     from scipy.stats import t
 
@@ -321,7 +326,7 @@ def table(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "trained on": way,
-                "motion loss falls by, %": f"{np.mean(motion):+.2f}",
+                FALL: _with_interval(motion),
                 "lowest and highest cell": f"{min(motion):+.2f} to {max(motion):+.2f}",
                 "ordinary loss": f"{_over(cells, way, 'plain'):+.2f}",
                 "known motions": f"{_over(cells, way, 'known'):+.2f}",
@@ -331,6 +336,11 @@ def table(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    found = t_interval(values)
+    return f"{found['mean']:.2f}" + (f" ({found['low']:.2f} to {found['high']:.2f})" if len(values) > 1 else "")
 
 
 def _motion(each: dict[str, Any], way: str) -> float:

@@ -13,6 +13,7 @@ IMAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "images"
 _AXES: Final = {
     "lds": "linear datamodeling score",
     "tail-patch": "rank correlation with one step",
+    "evidence": "%",
 }
 #: names as they fit beside a plot: GN is Gauss-Newton, 3x4 three timesteps with four noises each.
 _SHORT: Final = {
@@ -31,9 +32,10 @@ def draw(table: str, result: Result) -> list[Path]:
     if table not in _AXES:
         return []
     made = []
-    for column in [name for name in result.rows[0] if name != "scores by"]:
-        rows = {short(str(row["scores by"])): point(str(row[column])) for row in result.rows if column in row}
-        path = IMAGES / f"attribution-{table}-{column.replace(', ', '-')}.svg"
+    named, *columns = result.rows[0]
+    for column in columns[:1] if table == "evidence" else columns:
+        rows = {short(str(row[named])): point(str(row[column])) for row in result.rows if column in row}
+        path = IMAGES / f"attribution-{table}-{re.sub('[^a-z]+', '-', column).strip('-')}.svg"
         path.write_bytes(intervals(column, _AXES[table], rows).svg)
         made.append(path)
     return made

@@ -41,7 +41,7 @@ def computed(database, corpus):
     name = f"computed-{uuid.uuid4().hex[:8]}"
     motive_fo.import_clips(corpus.train_metadata.parent, name)
     motive_fo.import_clips(corpus.query_metadata.parent, name, role="query")
-    motive_fo.compute_gradients(name)
+    motive_fo.compute_gradients(name, attribution={"timesteps": (750.748,)})
     motive_fo.score_influence(name)
     motive_fo.curate(name, selection={"budget": 0.25})
     return fiftyone().load_dataset(name)

@@ -42,7 +42,9 @@ def scored(database, tmp_path_factory):
     dataset = fiftyone().load_dataset(name)
     motive_fo.mark_queries(dataset.match_tags("query").limit(1), avoid=True)
     dataset.set_values("kind", [("even", "odd")[n % 2] for n in range(len(dataset))])
-    motive_fo.compute_gradients(name, attribution={"dimension": 128}, flow={"estimator": "dis"})
+    motive_fo.compute_gradients(
+        name, attribution={"dimension": 128, "timesteps": (750.748,)}, flow={"estimator": "dis"}
+    )
     motive_fo.score_influence(name)
     motive_fo.curate(name, selection={"budget": 0.25})
     yield dataset

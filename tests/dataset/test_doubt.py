@@ -21,7 +21,7 @@ from motive_fo.store.run_store import RunStore
 @pytest.fixture
 def drawn(dataset):
     """Gradients by three noises, scored and curated."""
-    motive_fo.compute_gradients(dataset, attribution={"noises": [0, 1, 2]})
+    motive_fo.compute_gradients(dataset, attribution={"timesteps": [750.748], "noises": [0, 1, 2]})
     motive_fo.score_influence(dataset)
     motive_fo.curate(dataset, selection={"budget": 0.25})
     return dataset

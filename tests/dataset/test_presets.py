@@ -60,19 +60,8 @@ def test_the_default_preset_is_the_defaults():
         assert set(paper) <= {item.name for item in fields(own)}
         assert preset_settings("default", section) == {name: getattr(own, name) for name in paper}
     assert preset_settings("paper", "clip") == {}
-    with pytest.raises(ConfigError, match="there is no preset 'papre': choose one of default, paper, thorough"):
+    with pytest.raises(ConfigError, match="there is no preset 'papre': choose one of default, paper"):
         preset_settings("papre", "flow")
-
-
-def test_the_thorough_preset_changes_samples_and_kernel_alone():
-    thorough, default = RunConfig(dataset="x", preset="thorough"), RunConfig(dataset="x")
-    assert len(thorough.attribution.timesteps) * len(thorough.attribution.noises) == 12
-    assert thorough.influence.kernel == "gauss-newton"
-    samples = {name: getattr(default.attribution, name) for name in ("timesteps", "noises")}
-    assert replace(thorough.attribution, **samples) == default.attribution
-    assert replace(thorough.influence, kernel="identity") == default.influence
-    for section in ("clip", "flow", "motion", "selection"):
-        assert getattr(thorough, section) == getattr(default, section)
 
 
 def test_what_is_given_apart_wins_over_the_preset(tmp_path):
@@ -123,7 +112,7 @@ def _by_operators(dataset, corpus, preset, tmp_path):
         params = {"run": "r", **shown} | ({"preset": preset} if preset else {})
         ctx = ExecutionContext(request_params={"dataset_name": dataset.name, "params": params}, executor=None)
         form = operator().resolve_input(ctx).to_json()["type"]["properties"]
-        assert {choice["value"] for choice in form["preset"]["view"]["choices"]} == {"default", "paper", "thorough"}
+        assert {choice["value"] for choice in form["preset"]["view"]["choices"]} == {"default", "paper"}
         request = {"dataset": dataset, "params": params}
         assert foo.execute_operator(f"@motive-fo/motive/{operator().name}", request).error is None
 
@@ -132,7 +121,7 @@ ROUTES = [_by_python, _by_command_line, _by_file, _by_operators]
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda r: r.__name__)
-@pytest.mark.parametrize("preset", [None, "paper", "thorough"])
+@pytest.mark.parametrize("preset", [None, "paper"])
 def test_a_preset_is_the_same_by_every_route(weightless, dataset, corpus, tmp_path, route, preset):
     route(dataset, corpus, preset, tmp_path)
     dataset.reload()
@@ -174,7 +163,9 @@ def test_a_step_that_may_be_repeated_takes_another_preset(dataset):
 
 
 def test_norms_by_group_and_added_noises_through_the_dataset(dataset):
-    motive_fo.compute_gradients(dataset, "r", attribution={"include": ["blocks.*"], "exclude": ["*.bias"]})
+    motive_fo.compute_gradients(
+        dataset, "r", attribution={"timesteps": (750.748,), "include": ["blocks.*"], "exclude": ["*.bias"]}
+    )
     reports = motive_fo.compute_gradients(dataset, "r", attribution={"noises": [0, 1]})
     assert reports["train"].computed == 3
     norms = motive_fo.group_norms(dataset, "r")

@@ -43,7 +43,7 @@ def own(database, tmp_path_factory):
     (model / MARK).write_text(json.dumps({"format": FORMAT, "base": "tiny"}))
     motive_fo.import_clips(clips.train_metadata.parent, "replayed")
     motive_fo.import_clips(clips.query_metadata.parent, "replayed", role="query")
-    motive_fo.compute_gradients("replayed", attribution={"model": str(model)})
+    motive_fo.compute_gradients("replayed", attribution={"model": str(model), "timesteps": (750.748,)})
     motive_fo.score_influence("replayed")
     motive_fo.curate("replayed", selection={"budget": 0.25})
     return fiftyone().load_dataset("replayed")

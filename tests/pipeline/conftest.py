@@ -34,4 +34,4 @@ def motion_settings():
 
 @pytest.fixture(scope="session")
 def settings(motion_settings):
-    return GradientSettings.build(motion_settings, AttributionConfig(), TinyModel.random(1))
+    return GradientSettings.build(motion_settings, AttributionConfig(timesteps=(750.748,)), TinyModel.random(1))

@@ -231,14 +231,16 @@ def test_other_weights_filters_or_maps_are_refused(whole, tmp_path, records, set
         ({"exclude": ("*.bias",)}, "parameters.exclude"),
         ({"timesteps": (500.0,), "projection": "fastfood"}, "projection.map"),  # another timestep does not hide it
     ):
-        other = GradientSettings.build(motion_settings, AttributionConfig(**changed), settings.model)
+        other = GradientSettings.build(
+            motion_settings, dataclasses.replace(settings.attribution, **changed), settings.model
+        )
         with pytest.raises(StoreMismatchError, match=field):
             _run(path, records["train"], other)
     assert [str(sample) for sample in RunStore(path).sketches("train").stored] == ["timestep 750.748, noise 0"]
 
 
 def test_randomised_weights_change_the_ranking(whole, tmp_path, records, motion_settings):
-    other = GradientSettings.build(motion_settings, AttributionConfig(), TinyModel.random(9))
+    other = GradientSettings.build(motion_settings, AttributionConfig(timesteps=(750.748,)), TinyModel.random(9))
     path = tmp_path / "r.zarr"
     _run(path, records["query"], other, "query")
     _run(path, records["train"], other)
@@ -314,7 +316,7 @@ from motive_fo.store import table
 from motive_fo.store.run_store import RunStore
 table.FLUSH_SECONDS = 0.0  # a row is written as soon as it is there: more moments to be killed in
 motion = MotionSettings.build(ClipConfig(), FlowConfig(), MotionConfig(), CARD)
-settings = GradientSettings.build(motion, AttributionConfig(noises=(0, 1)), TinyModel.random(1))
+settings = GradientSettings.build(motion, AttributionConfig(timesteps=(750.748,), noises=(0, 1)), TinyModel.random(1))
 files = [Path(p) for p in sys.argv[2:]]
 records = [ClipRecord(f"train/{p.name}", p, f"caption of {p.stem}") for p in files]
 print("ready", flush=True)

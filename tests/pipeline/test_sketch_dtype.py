@@ -1,16 +1,19 @@
 """The gradient step with sketches kept in float16."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from motive_fo.config import AttributionConfig
 from motive_fo.errors import StoreMismatchError
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
 from motive_fo.store.run_store import RunStore
 
 
 def test_float16_rounds_what_is_kept_and_nothing_else(tmp_path, records, settings):
-    half = GradientSettings.build(settings.motion, AttributionConfig(sketch_dtype="float16"), settings.model)
+    half = GradientSettings.build(
+        settings.motion, replace(settings.attribution, sketch_dtype="float16"), settings.model
+    )
     chosen, ids = records["train"][:2], [record.id for record in records["train"][:2]]
     read = {}
     for name, each in (("half", half), ("whole", settings)):

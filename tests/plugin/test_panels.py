@@ -44,7 +44,7 @@ def scored(database, clips):
     queries = [query.id for query in motive_fo.list_queries(dataset)]
     motive_fo.group_queries(dataset, queries[:2], "near")
     motive_fo.group_queries(dataset, queries[2:], "far")
-    motive_fo.compute_gradients(dataset)
+    motive_fo.compute_gradients(dataset, attribution={"timesteps": (750.748,)})
     motive_fo.score_influence(dataset)
     motive_fo.curate(dataset, selection={"budget": 0.3})
     return dataset
@@ -192,7 +192,7 @@ def test_the_statistics_compare_with_all_training_clips(scored):
 
 
 def test_ranks_have_their_doubt_beside_them_where_several_draws_were_scored(bare, scored):
-    motive_fo.compute_gradients(bare, attribution={"noises": [0, 1, 2]})
+    motive_fo.compute_gradients(bare, attribution={"timesteps": [750.748], "noises": [0, 1, 2]})
     motive_fo.score_influence(bare)
     motive_fo.curate(bare, selection={"budget": 0.3})
     screen = Screen(bare)

@@ -68,7 +68,7 @@ def test_every_operator_has_a_form_with_our_defaults(dataset):
         if operator.name not in ("import_clips", "mark_queries", "show_jobs", "cancel_job", "show_failed"):
             assert properties["run"]["default"] == "motive"
         if operator.name == "compute_gradients":
-            assert properties["timesteps"]["default"] == "750.748"
+            assert properties["timesteps"]["default"] == "500.0,750.748,850.0"
             assert properties["dimension"]["default"] == 512
         if operator.name == "curate":
             assert properties["budget"]["default"] == 0.1

@@ -5,14 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.attribution import removal, trials, variations
 from benchmarks.attribution.bench import BenchSetting
-from benchmarks.attribution.choices import ALL_CLEAN, CLEAN_RANDOM, TARGETS, THREE_T, WHOLE
+from benchmarks.attribution.choices import ALL_CLEAN, CLEAN_RANDOM, PAPER, RANDOM, TARGETS, THREE_T, WHOLE
 from benchmarks.attribution.corpus import MOTIONS, REPORT, render_corpus, scene
-from benchmarks.attribution.evidence import PROTOCOL, EvidenceSetting, contrasts, make, t_interval
+from benchmarks.attribution.evidence import PROTOCOL, EvidenceSetting, contrasts, make, opened, t_interval
 from benchmarks.attribution.methods import ONE, Extent, damped, variants
+from benchmarks.attribution.pool import POOL
 from benchmarks.attribution.protocol import Setting, run
 from benchmarks.attribution.training import Recipe
 from motive_fo.config import InfluenceConfig
+from motive_fo.influence.selection import budget_count
 from motive_fo.synthetic.pool import Mix
 
 
@@ -90,7 +93,36 @@ def test_the_evidence_repeats_itself_and_its_sets_hold_what_they_say(tmp_path):
         assert rows[TARGETS]["harmful"] == rows[CLEAN_RANDOM]["harmful"] == rows[ALL_CLEAN]["harmful"] == 0
         assert rows[WHOLE]["harmful"] == round(14 / 40, 3)
         assert rows[WHOLE]["targets"] == 0.2
-    assert set(contrasts(cells)[THREE_T]) == {"gain", "specificity", "over random", "over clean random"}
+        assert rows[TARGETS]["motion"] > 0  # the base, whose fall is 0
+    found = contrasts(cells)[THREE_T]
+    own, clean, targets = ([each["rows"][way]["motion"] for each in cells] for way in (THREE_T, CLEAN_RANDOM, TARGETS))
+    of_sums = (sum(own) - sum(clean)) / (sum(targets) - sum(clean))
+    assert found["gain"]["of sums"] == pytest.approx(of_sums, abs=1e-3)
+    others = [each["rows"][THREE_T]["other"] for each in cells]
+    assert found["over other queries"]["mean"] == pytest.approx(np.mean(np.subtract(own, others)), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_what_weighs_nothing_teaches_nothing_and_the_other_tables_are_whole(tmp_path):
+    def silent(what, done, count):
+        pass
+
+    choices, made = opened(tmp_path, removal.FAST.evidence, 90, silent)
+    every = np.arange(len(choices.pool.clips[POOL]))
+    assert np.abs(made.fall_without(every)).max() < 0.05
+    assert np.abs(made.fall_without(every[:0])).max() > 0.05
+    kept = choices.asked("without the worst third", ("spiral",))
+    assert len(kept) == len(every) - budget_count(0.34, len(every))
+    still = np.flatnonzero([clip.harm == "frozen" for clip in choices.pool.clips[POOL]])
+    assert not np.isin(still, kept).any()
+    taken = removal.run(tmp_path, removal.FAST, silent)
+    assert [row["which"] for row in taken.rows] == [TARGETS, f"best by {THREE_T}", f"best by {PAPER}", RANDOM]
+    (varied,) = variations.run(tmp_path, variations.FAST, silent).rows
+    assert all(float(varied[way]) == float(varied[way]) for way in (RANDOM, CLEAN_RANDOM, THREE_T, TARGETS))
+    tried = trials.run(tmp_path, trials.FAST, silent)
+    assert {row["verdict"] for row in tried.rows} <= {"use it", "take more draws", "do not"}
+    assert len(tried.rows) == 4
 
 
 def test_an_interval_of_cells_is_students():
