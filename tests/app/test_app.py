@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.app
+# a walk through many steps of the App, the demo before it: each waits 60 s at most by itself
+pytestmark = [pytest.mark.app, pytest.mark.timeout(900)]
 
 RUN = "second"
 

@@ -8,7 +8,8 @@ from motive_fo.config import SelectionConfig
 from motive_fo.dataset.exploration import Exploration
 from motive_fo.dataset.run_record import load_run
 
-pytestmark = pytest.mark.app
+# a walk through many steps of the App, the demo before it: each waits 60 s at most by itself
+pytestmark = [pytest.mark.app, pytest.mark.timeout(900)]
 
 #: parts of the panel, which holds the given button, that reach beyond it
 CUT = """(button) => {
