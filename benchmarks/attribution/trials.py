@@ -75,7 +75,7 @@ def tried(choices: Choices, world: World, design: TrialDesign) -> list[tuple[str
     pool, queries = choices.pool, choices.pool.of_kinds(QUERY, world)
     scores_QN = choices.scores(THREE_T)[queries]
     scored = np.flatnonzero(np.isfinite(scores_QN).all(0))
-    trainings = _trainings(pool, queries, scored)
+    trainings = _trainings(pool, queries, scored, design)
     kinds = [pool.clips[QUERY][n].kind for n in queries]
     shuffled = np.random.default_rng([pool.seed, 50]).permutation(len(scored))
     return [
@@ -84,9 +84,10 @@ def tried(choices: Choices, world: World, design: TrialDesign) -> list[tuple[str
     ]
 
 
-def _trainings(pool: Pool, queries: npt.NDArray[np.int64], scored: npt.NDArray[np.int64]) -> ClipTrainings:
+def _trainings(
+    pool: Pool, queries: npt.NDArray[np.int64], scored: npt.NDArray[np.int64], design: TrialDesign
+) -> ClipTrainings:
     """As the product makes them of a run, from what the pool has encoded."""
-    design = TrialDesign()
     given = FinetuneConfig(steps=design.steps, batch=design.batch, device="cpu")
     config = trial_config(pool.base, THREE, given)
     masks = pool.mask(QUERY)
