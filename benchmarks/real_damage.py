@@ -24,16 +24,17 @@ import torch
 
 from benchmarks.attribution.choices import PAPER, SCORES, THREE, THREE_T
 from benchmarks.attribution.methods import Sketched
+from benchmarks.attribution.pool import motion_settings
 from benchmarks.lookalike import over_seeds
 from benchmarks.record import goal, write
 from motive_fo.clips.container import FrameReader, open_video
 from motive_fo.clips.decode import fit
-from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig
+from motive_fo.config import AttributionConfig
 from motive_fo.errors import MotiveError
 from motive_fo.influence.selection import rank_clips
 from motive_fo.models.tiny.model import load
 from motive_fo.pipeline.gradients import GradientSettings, compute_sketch_table
-from motive_fo.pipeline.motion import TABLE, MotionSettings
+from motive_fo.pipeline.motion import TABLE
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.quality.controls import control_scores
 from motive_fo.store.run_store import RunStore
@@ -117,6 +118,8 @@ def run(folder: Path, scratch: Path) -> tuple[list[dict[str, Any]], list[dict[st
     """Table, goals and more."""
     every = windows_of(folder)
     queries = [each for each in every if each.number % _QUERY_EVERY == 1]
+    if len({each.video for each in queries}) < 2:
+        raise SystemExit(f"{folder} holds too little: two videos or more of {2 * _FRAMES} frames are needed")
     windows = [each for each in every if each.number % _QUERY_EVERY != 1]
     plants = [plant(windows, seed) for seed in range(_SEEDS)]
     path = _measured(windows, queries, plants, scratch)
@@ -151,8 +154,7 @@ def _measured(windows: Sequence[Window], queries: Sequence[Window], plants: Sequ
         for n, harm in planted.harm.items():
             clips[planted.name(windows, n)] = _damaged(windows, n, harm, planted.seed)
     model = load()
-    motion = MotionSettings.build(ClipConfig(), FlowConfig(estimator="dis"), MotionConfig(), model.card)
-    settings = GradientSettings.build(motion, AttributionConfig(timesteps=THREE, noises=(0,)), model)
+    settings = GradientSettings.build(motion_settings(model), AttributionConfig(timesteps=THREE, noises=(0,)), model)
     with RunStore(scratch / "run.zarr", write=True) as store:
         for role, frames in (("query", {each.id: each.frames for each in queries}), ("train", clips)):
             records = [_written(scratch, name, each) for name, each in frames.items()]
@@ -200,6 +202,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="real videos")
     given = parser.parse_args()
+    if not given.folder.is_dir():
+        parser.error(f"{given.folder} is no folder")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         rows, goals, more = run(given.folder, Path(scratch))

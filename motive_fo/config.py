@@ -186,8 +186,8 @@ class AttributionConfig:
         tuple[Annotated[float, Field(gt=0, le=1000)], ...],
         Field(min_length=1, description="positions in the noise schedule, 0 (clean) to 1000 (noise)"),
     ] = (500.0, 750.748, 850.0)
-    # Choice: the paper's, 750.748, and one on either side. Three chose clips that teach more than one did
-    # (docs/attribution-quality.md); of a model of two experts all three are the low-noise one's.
+    # Choice: the paper's, 750.748, and one on either side. Three chose better clips than one in three of four cells of
+    # the choosing pools (docs/attribution-quality.md); of a model of two experts all three are the low-noise one's.
     noises: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...],
         Field(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from benchmarks.attribution.methods import ONE, Samples, Sketched
 from benchmarks.attribution.pool import POOL, QUERY, Pool
-from motive_fo.config import AttributionConfig, InfluenceConfig
+from motive_fo.config import InfluenceConfig
 from motive_fo.influence.baselines import cosine
 from motive_fo.influence.selection import Ranking, budget_count, rank_clips
 from motive_fo.pipeline.motion import TABLE
@@ -27,9 +27,9 @@ from motive_fo.store.run_store import RunStore
 
 Places = npt.NDArray[np.int64]
 
-#: The product's default, chosen on pools 1 and 2.
-THREE: Final = AttributionConfig().timesteps
-THREE_T, PAPER, NO_MASK, UNTRAINED, THOROUGH = "three timesteps", "paper", "no mask", "untrained model", "thorough"
+#: Those of the protocol; a test holds them against it and the product's default.
+THREE: Final = (500.0, ONE, 850.0)
+THREE_T, PAPER, NO_MASK, UNTRAINED = "three timesteps", "paper", "no mask", "untrained model"
 ZSCORES: Final = "three timesteps, z-scores"
 #: scores by gradients of the base that a pool's table shows, each asked by the queries.
 SCORES: Final = {
@@ -37,13 +37,17 @@ SCORES: Final = {
     PAPER: InfluenceConfig(timesteps=(ONE,), noises=(0,)),
     NO_MASK: InfluenceConfig(timesteps=(ONE,), noises=(0,), mask_side="none"),
     ZSCORES: InfluenceConfig(timesteps=THREE, noises=(0,), combine="mean-zscore"),
-    THOROUGH: InfluenceConfig(timesteps=THREE, noises=(0, 1, 2, 3), kernel="gauss-newton"),
 }
-#: what choosing pools try instead, from the same gradients.
+_TWELVE: Final = InfluenceConfig(timesteps=THREE, noises=(0, 1, 2, 3))
+#: what choosing pools try instead; some need further gradients.
 ESTIMATORS: Final = {
     "three timesteps, centred": replace(SCORES[THREE_T], center="mean"),
     "three timesteps, gauss-newton 0.1": replace(SCORES[THREE_T], kernel="gauss-newton", damping=0.1),
     "three timesteps, gauss-newton 10": replace(SCORES[THREE_T], kernel="gauss-newton", damping=10.0),
+    "three timesteps, 900 for 850": replace(SCORES[THREE_T], timesteps=(500.0, ONE, 900.0)),
+    "six draws": replace(_TWELVE, noises=(0, 1)),
+    "twelve draws": _TWELVE,
+    "twelve draws, gauss-newton 0.1": replace(_TWELVE, kernel="gauss-newton", damping=0.1),
 }
 HOOF, MASK, LATENTS = "HOOF", "mask only", "likeness of latents"
 CONTROLS: Final = (HOOF, MASK, LATENTS)
@@ -68,16 +72,12 @@ class Choices:
 
     Args:
         budget: share of the pool that is taken.
-        noises: of the gradients of the base; those of ``thorough`` take four times as long.
         estimators: further scores, by name.
-        remover: the score whose worst clips are taken away.
     """
 
     pool: Pool
     budget: float = 0.1
-    noises: tuple[int, ...] = (0,)
     estimators: Mapping[str, InfluenceConfig] = field(default_factory=dict)
-    remover: str = THREE_T
 
     @property
     def size(self) -> int:
@@ -85,9 +85,8 @@ class Choices:
 
     @property
     def scored(self) -> dict[str, InfluenceConfig]:
-        """Scores by gradients of the base that the noises allow."""
-        every = {**SCORES, **self.estimators}
-        return {name: each for name, each in every.items() if set(each.noises or ()) <= set(self.noises)}
+        """Scores by gradients of the base."""
+        return {**SCORES, **self.estimators}
 
     def unasked(self, way: str, seed: int) -> Places:
         """Clips of a way that asks no query, for one training."""
@@ -111,7 +110,7 @@ class Choices:
             return of_kinds[~self.pool.harmful()[of_kinds]][: self.size]
         if way in WITHOUT_WORST:
             # clips without a score stand still: they are the first to go
-            ranked = self._ranking(self.remover, kinds).by_mean
+            ranked = self._ranking(THREE_T, kinds).by_mean
             kept = len(self.pool.clips[POOL]) - budget_count(WITHOUT_WORST[way], len(self.pool.clips[POOL]))
             return np.sort(np.asarray(ranked[:kept], np.int64))
         return np.sort(np.asarray(self._ranking(way, kinds).by_votes[: self.size], np.int64))
@@ -131,8 +130,8 @@ class Choices:
 
     @cached_property
     def _trained(self) -> Sketched:
-        samples: Samples = (THREE, self.noises)
-        return self.pool.sketched("base", self.pool.base, samples)
+        sets: dict[Samples, None] = {(each.timesteps or (), each.noises or ()): None for each in self.scored.values()}
+        return self.pool.sketched("base", self.pool.base, *sets)
 
     @cached_property
     def _untrained(self) -> Sketched:

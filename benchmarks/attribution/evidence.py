@@ -45,7 +45,6 @@ from benchmarks.record import goal
 from motive_fo.config import InfluenceConfig
 from motive_fo.models.tiny.model import TinyModel
 
-FALL: Final = "motion loss falls by, %"
 PROTOCOL: Final = json.loads(Path(__file__).with_name("protocol.json").read_text(encoding="utf-8"))
 World = tuple[str, ...]
 
@@ -326,7 +325,7 @@ def table(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "trained on": way,
-                FALL: _with_interval(motion),
+                "motion loss falls by, %": _with_interval(motion),
                 "lowest and highest cell": f"{min(motion):+.2f} to {max(motion):+.2f}",
                 "ordinary loss": f"{_over(cells, way, 'plain'):+.2f}",
                 "known motions": f"{_over(cells, way, 'known'):+.2f}",

@@ -106,25 +106,20 @@ class Pool:
         with RunStore(self.folder / "motion.zarr") as store:
             return np.asarray(store.table(TABLE).read("mask", self.ids(role)), np.float32)
 
-    def sketched(self, name: str, model: TinyModel, samples: Samples) -> Sketched:
-        """Sketches of pool and queries, by the product's own step; what is there is not taken again."""
-        motion = _motion_settings(model)
-        config = AttributionConfig(timesteps=samples[0], noises=samples[1])
-        settings = GradientSettings.build(motion, config, model)
+    def sketched(self, name: str, model: TinyModel, *sets: Samples) -> Sketched:
+        """Sketches of pool and queries by all of these samples, by the product's own step; what is there is not taken
+        again."""
         path = self.folder / "sketches" / f"{name}.zarr"
+        known, motion = self.folder / "motion", motion_settings(model)
         with turn(path) as store:
-            for role, table in ((QUERY, "query"), (POOL, "train")):
-                _whole(
-                    compute_sketch_table(
-                        _records(self.clips[role]),
-                        store,
-                        settings,
-                        table,
-                        known_motion=self.folder / "motion",
-                        progress=_Lines(),
-                    )
-                )
-        return Sketched(path, self.ids(QUERY), self.ids(POOL), list(samples_of(*samples)))
+            for timesteps, noises in sets:
+                config = AttributionConfig(timesteps=timesteps, noises=noises)
+                settings = GradientSettings.build(motion, config, model)
+                for role, table in ((QUERY, "query"), (POOL, "train")):
+                    clips = _records(self.clips[role])
+                    _whole(compute_sketch_table(clips, store, settings, table, known_motion=known, progress=_Lines()))
+        samples = dict.fromkeys(sample for each in sets for sample in samples_of(*each))
+        return Sketched(path, self.ids(QUERY), self.ids(POOL), list(samples))
 
 
 def open_pool(cache: Path, seed: int, setting: PoolSetting, base: TinyModel | None = None) -> Pool:
@@ -145,7 +140,7 @@ def open_pool(cache: Path, seed: int, setting: PoolSetting, base: TinyModel | No
     return Pool(seed, setting, folder, clips, latents, masks, base)
 
 
-def _motion_settings(model: TinyModel) -> MotionSettings:
+def motion_settings(model: TinyModel) -> MotionSettings:
     """The product's defaults, with the flow that needs no weights: a frozen clip is static and has no score."""
     return MotionSettings.build(ClipConfig(), FlowConfig(estimator="dis"), MotionConfig(), model.card)
 
@@ -169,7 +164,7 @@ def _masks(folder: Path, clips: dict[str, list[PoolClip]], model: TinyModel) -> 
     every = [record for role in ROLES for record in _records(clips[role])]
     with turn(folder / "motion.zarr") as store:
         known = folder / "motion"
-        _whole(compute_motion_table(every, store, _motion_settings(model), known=known, progress=_Lines()))
+        _whole(compute_motion_table(every, store, motion_settings(model), known=known, progress=_Lines()))
         table = store.table(TABLE)
         read = {role: table.read("mask", [clip.id for clip in clips[role]]) for role in _JUDGED}
     return {role: torch.from_numpy(np.asarray(mask)) for role, mask in read.items()}
@@ -179,7 +174,7 @@ def _latents(clips: dict[str, list[PoolClip]], model: TinyModel) -> dict[str, to
     latents = {}
     for role in ROLES:
         made = []
-        for record, _, clip in decoded(_records(clips[role]), _motion_settings(model), StepReport("decode")):
+        for record, _, clip in decoded(_records(clips[role]), motion_settings(model), StepReport("decode")):
             if isinstance(clip, Exception):
                 raise RuntimeError(f"{record.path} cannot be decoded: delete the folder and start again") from clip
             made.append(model.encode_frames(clip.frames_THW3))

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.attribution.choices import PAPER, RANDOM, TARGETS, THREE_T, Choices, Places
+from benchmarks.attribution.evidence import FAST as FEW
 from benchmarks.attribution.evidence import FULL as EVIDENCE
 from benchmarks.attribution.evidence import EvidenceSetting, Trainings, opened, t_interval
 from benchmarks.attribution.losses import MOTION, Said
@@ -37,16 +38,7 @@ class RemovalSetting:
 
 
 FULL: Final = RemovalSetting(EvidenceSetting((31, 32), EVIDENCE.worlds, {"size": 400}, seeds=4))
-FAST: Final = RemovalSetting(
-    EvidenceSetting(
-        (90,),
-        EVIDENCE.worlds,
-        {"size": 60, "queries": 1, "held_out": 2, "known": 1},
-        seeds=1,
-        recipe=replace(EVIDENCE.recipe, steps=4),
-    ),
-    (0.1,),
-)
+FAST: Final = RemovalSetting(FEW, (0.1,))
 
 
 def run(cache: Path, setting: RemovalSetting, said: Said) -> Result:

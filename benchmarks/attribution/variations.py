@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.attribution.choices import CLEAN_RANDOM, RANDOM, TARGETS, THREE_T
+from benchmarks.attribution.evidence import FAST as FEW
 from benchmarks.attribution.evidence import FULL, EvidenceSetting, World, cells_of, opened
 from benchmarks.attribution.losses import Said
 from benchmarks.attribution.protocol import Result
@@ -41,14 +42,7 @@ VARIATIONS: Final[Mapping[str, EvidenceSetting]] = {
     ),
     "the base knows the motions": replace(_PLAIN, worlds=_KNOWN),
 }
-FAST: Final = {
-    "as it is": replace(
-        _PLAIN,
-        pool={"size": 60, "queries": 1, "held_out": 2, "known": 1},
-        seeds=1,
-        recipe=replace(_PLAIN.recipe, steps=4),
-    )
-}
+FAST: Final = {"as it is": replace(FEW, ways=_WAYS)}
 
 
 def run(cache: Path, variations: Mapping[str, EvidenceSetting], said: Said) -> Result:

@@ -10,6 +10,7 @@ from motive_fo.attribution.gradients import MASKED, UNMASKED, attributed_paramet
 from motive_fo.attribution.loss import shared_noise
 from motive_fo.attribution.projection import FastfoodProjection
 from motive_fo.clips.spec import ClipSpec
+from motive_fo.config import AttributionConfig
 from motive_fo.errors import ConfigError
 from motive_fo.models.base import StagedModel, VideoGenerator
 from motive_fo.models.registry import load_model, model_card
@@ -299,6 +300,8 @@ def test_an_expert_is_chosen_by_its_timesteps(pipeline_folder):
     condition = low.encode_caption(CAPTION)
     with pytest.raises(ConfigError, match=r"timestep 900 belongs to transformer of"):
         low.predict(x, torch.tensor([900.0]), condition)
+    by_default = load_model(name, "cpu", timesteps=AttributionConfig().timesteps)
+    assert by_default.identity()["part"] == "transformer_2"
     with pytest.raises(ConfigError, match=r"two experts.*make a run for each side"):
         load_model(name, "cpu", timesteps=(750.748, 900.0))
 
