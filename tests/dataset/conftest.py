@@ -9,6 +9,9 @@ import pytest
 import motive_fo
 from motive_fo.synthetic.corpus import write_corpus
 
+ONE_TIMESTEP = {"timesteps": (750.748,)}
+"""A third of the default's gradients, where a test is about something else."""
+
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
@@ -41,7 +44,7 @@ def computed(database, corpus):
     name = f"computed-{uuid.uuid4().hex[:8]}"
     motive_fo.import_clips(corpus.train_metadata.parent, name)
     motive_fo.import_clips(corpus.query_metadata.parent, name, role="query")
-    motive_fo.compute_gradients(name, attribution={"timesteps": (750.748,)})
+    motive_fo.compute_gradients(name, attribution=ONE_TIMESTEP)
     motive_fo.score_influence(name)
     motive_fo.curate(name, selection={"budget": 0.25})
     return fiftyone().load_dataset(name)

@@ -16,6 +16,7 @@ from motive_fo.store.merge import merge_stores
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.shards import Shard
 from motive_fo.store.table import Table
+from tests.dataset.conftest import ONE_TIMESTEP
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
@@ -29,7 +30,7 @@ def test_a_run_at_a_url_is_the_run_in_a_folder(dataset, computed, url, tmp_path)
     assert motive_fo.compute_motion(dataset, store=url + "/").computed == 0
     with pytest.raises(InputError, match=f"keeps its store in {url}"):
         motive_fo.compute_motion(dataset, store=tmp_path / "other.zarr")
-    motive_fo.compute_gradients(dataset)
+    motive_fo.compute_gradients(dataset, attribution=ONE_TIMESTEP)
     motive_fo.score_influence(dataset)
     motive_fo.curate(dataset, selection={"budget": 0.25})
 
@@ -70,9 +71,9 @@ def test_storage_that_goes_away_in_a_step_is_one_sentence_and_the_step_goes_on(d
 
 def test_shards_at_a_url_are_joined_there(dataset, computed, url):
     for n in (1, 2):
-        motive_fo.compute_gradients(dataset, store=url, shard=f"{n}/2")
+        motive_fo.compute_gradients(dataset, store=url, shard=f"{n}/2", attribution=ONE_TIMESTEP)
     merge_stores(url, [Shard(n, 2).place(url) for n in (1, 2)])
-    reports = motive_fo.compute_gradients(dataset, store=url)
+    reports = motive_fo.compute_gradients(dataset, store=url, attribution=ONE_TIMESTEP)
     assert [report.computed for report in reports.values()] == [0, 0]
     one, same = (RunStore(load_run(each, "motive").store).sketches("train") for each in (dataset, computed))
     assert np.array_equal(one.read("sketch", same.ids), same.read("sketch", same.ids), equal_nan=True)

@@ -9,17 +9,18 @@ from motive_fo.errors import ConfigError
 from motive_fo.store.merge import merge_stores
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.shards import Shard
+from tests.dataset.conftest import ONE_TIMESTEP
 
 
 def test_shards_joined_are_what_one_process_computes(dataset, computed, tmp_path):
     place = tmp_path / "run.zarr"
     for n in (1, 2):
-        motive_fo.compute_gradients(dataset, store=place, shard=f"{n}/2")
+        motive_fo.compute_gradients(dataset, store=place, shard=f"{n}/2", attribution=ONE_TIMESTEP)
     assert not has_run(dataset, "motive")
     assert not dataset.has_sample_field("motive")
     assert not place.exists()
     merge_stores(place, [Shard(n, 2).place(place) for n in (1, 2)])
-    reports = motive_fo.compute_gradients(dataset, store=place)
+    reports = motive_fo.compute_gradients(dataset, store=place, attribution=ONE_TIMESTEP)
     assert [report.computed for report in reports.values()] == [0, 0]
     assert dataset.values("motive.status") == [
         "sketched" if status == "scored" else status for status in computed.values("motive.status")
