@@ -148,10 +148,10 @@ def _motion_weighted_error(difference_BCTHW: torch.Tensor) -> torch.Tensor:
 
 
 def _train_autoencoder(
-    parts: Parts, pool: npt.NDArray[np.uint8], held_out: npt.NDArray[np.uint8], minutes: float
+    parts: Parts, pool: npt.NDArray[np.uint8], held_out: npt.NDArray[np.uint8], minutes: float, seed: int
 ) -> None:
     autoencoder = parts.autoencoder
-    generator = np.random.default_rng(1)
+    generator = np.random.default_rng(1 + seed)
     with torch.no_grad():
         _start_from_components(autoencoder, to_video(pool[:400]))
         deviation = autoencoder.encode_raw(to_video(pool[:200])).std()
@@ -234,13 +234,19 @@ def _levels(count: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def _train_transformer(
-    run: _Run, latents: torch.Tensor, token_NL: torch.Tensor, minutes: float, batch: int, keep: Callable[[_Run], None]
+    run: _Run,
+    latents: torch.Tensor,
+    token_NL: torch.Tensor,
+    minutes: float,
+    batch: int,
+    seed: int,
+    keep: Callable[[_Run], None],
 ) -> None:
     trained = {
         **dict(run.parts.transformer.named_parameters(prefix="transformer")),
         **dict(run.parts.text.named_parameters(prefix="text")),
     }
-    generator = torch.Generator().manual_seed(1000 + run.step)
+    generator = torch.Generator().manual_seed(1000 + run.step + 1_000_000 * seed)
     blank = token_NL[:1] * 0
     blank[:, 0] = 1
     smoothed = 0.0
@@ -297,6 +303,9 @@ def _write_weights(parts: Parts, average: dict[str, torch.Tensor], path: Path) -
 @click.option("--autoencoder-minutes", default=3.0, show_default=True, help="Time for the autoencoder.")
 @click.option("--transformer-minutes", default=15.0, show_default=True, help="Time for transformer and captions.")
 @click.option("--batch", default=32, show_default=True, help="Clips per step of the transformer.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Of first weights, batches and noise; the scenes are the same."
+)
 @click.option("--threads", default=2, show_default=True, help="Processor threads.")
 @click.option(
     "--checkpoints",
@@ -312,6 +321,7 @@ def main(
     autoencoder_minutes: float,
     transformer_minutes: float,
     batch: int,
+    seed: int,
     threads: int,
     checkpoints: Path,
     weights: Path,
@@ -320,12 +330,12 @@ def main(
 ) -> None:
     """Train the embedded model and measure it on scenes it has not seen."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"scenes": scenes, "mirrored": True, "batch": batch, "threads": threads}
+    record: dict[str, Any] = {"scenes": scenes, "mirrored": True, "batch": batch, "seed": seed, "threads": threads}
     notes = checkpoints / "training.json"
     if not evaluate_only:
-        _train(scenes, autoencoder_minutes, transformer_minutes, batch, threads, checkpoints, weights, record)
+        _train(scenes, autoencoder_minutes, transformer_minutes, batch, seed, threads, checkpoints, weights, record)
         notes.write_text(json.dumps(record))
     elif notes.exists():
         record = json.loads(notes.read_text())
@@ -341,6 +351,7 @@ def _train(
     autoencoder_minutes: float,
     transformer_minutes: float,
     batch: int,
+    seed: int,
     threads: int,
     checkpoints: Path,
     weights: Path,
@@ -353,7 +364,7 @@ def _train(
         parts.autoencoder.load_state_dict(torch.load(trained_autoencoder, weights_only=True))
     else:
         held_out = np.stack([_render_one(HELD_OUT + k) for k in range(48)])
-        _train_autoencoder(parts, pool, held_out, autoencoder_minutes)
+        _train_autoencoder(parts, pool, held_out, autoencoder_minutes, seed)
         with torch.no_grad():
             for value in parts.autoencoder.parameters():
                 value.copy_(value.half().float())  # the latents must be those of the stored weights
@@ -390,7 +401,7 @@ def _train(
         current.save(path)
         _write_weights(current.parts, current.average, weights)
 
-    _train_transformer(run, latents, token_NL, transformer_minutes, batch, keep)
+    _train_transformer(run, latents, token_NL, transformer_minutes, batch, seed, keep)
     record.update(
         {
             "autoencoder_minutes": autoencoder_minutes,

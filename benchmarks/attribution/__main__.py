@@ -19,6 +19,7 @@ from benchmarks.attribution import (
     plots,
     protocol,
     removal,
+    second_base,
     tail_patch,
     trials,
     variations,
@@ -41,6 +42,9 @@ TABLES: Final[dict[str, Callable[[Path, bool, Said], Result]]] = {
     "variations": lambda cache, fast, said: variations.run(
         cache, variations.FAST if fast else variations.VARIATIONS, said
     ),
+    "second-base": lambda cache, fast, said: second_base.run(
+        cache, second_base.FAST if fast else second_base.full(cache), said
+    ),
     "removal": lambda cache, fast, said: removal.run(cache, removal.FAST if fast else removal.FULL, said),
     "trials": lambda cache, fast, said: trials.run(cache, trials.FAST if fast else trials.FULL, said),
     "ablations": lambda cache, fast, said: ablations.run(cache, ablations.FAST if fast else ablations.FULL, said),
@@ -55,15 +59,22 @@ def main() -> None:
     parser.add_argument("table", nargs="?", default="retrieval", choices=[*TABLES, "all"])
     parser.add_argument("--fast", action="store_true", help="very few clips: shows that it works, writes no result")
     parser.add_argument("--pool", type=int, help="of evidence or estimators: make this pool's cells alone, no table")
+    parser.add_argument(
+        "--sketches", action="store_true", help="of that pool: clips, motion and sketches, no trainings"
+    )
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of clips, models and losses (%(default)s)")
     given = parser.parse_args()
     if given.pool is not None and given.table not in ("evidence", "estimators"):
         parser.error("--pool goes with evidence or estimators")
+    if given.sketches and given.pool is None:
+        parser.error("--sketches goes with --pool")
     torch.set_num_threads(1)
     if given.pool is not None:
-        evidence.make(
-            given.cache, evidence.FULL if given.table == "evidence" else evidence.CHOOSING, given.pool, Telling()
-        )
+        setting = evidence.FULL if given.table == "evidence" else evidence.CHOOSING
+        if given.sketches:
+            evidence.opened(given.cache, setting, given.pool, Telling())[0].sketch()
+        else:
+            evidence.make(given.cache, setting, given.pool, Telling())
         return
     for table in TABLES if given.table == "all" else [given.table]:
         begun = time.monotonic()

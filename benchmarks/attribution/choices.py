@@ -128,6 +128,10 @@ class Choices:
             return self._controls[way]
         return self._trained.scores(self.scored[way])
 
+    def sketch(self) -> None:
+        """Take all sketches that the scores need; nothing where they are there."""
+        _ = self._trained, self._untrained
+
     @cached_property
     def _trained(self) -> Sketched:
         sets: dict[Samples, None] = {(each.timesteps or (), each.noises or ()): None for each in self.scored.values()}

@@ -62,6 +62,7 @@ class EvidenceSetting:
         estimators: further scores, by name.
         budget: share of a pool that is chosen.
         ways: rows that are made; all where None.
+        base: weights from which every training starts; the embedded model's own where None.
     """
 
     pools: tuple[int, ...]
@@ -72,11 +73,12 @@ class EvidenceSetting:
     estimators: Mapping[str, InfluenceConfig] = field(default_factory=dict)
     budget: float = 0.1
     ways: tuple[str, ...] | None = None
+    base: Path | None = None
 
     def opened(self, cache: Path, seed: int) -> Pool:
         """A pool from the cache, or made there."""
         targets = tuple(kind for world in self.worlds for kind in world)
-        return open_pool(cache, seed, PoolSetting(targets, **self.pool))
+        return open_pool(cache, seed, PoolSetting(targets, **self.pool), self.base)
 
     def kept(self, ways: Iterable[str]) -> list[str]:
         """Those of some rows that are made."""
@@ -184,7 +186,7 @@ class Trainings:
         return made
 
     def _kept(self, name: str, model: Callable[[], TinyModel]) -> npt.NDArray[np.float64]:
-        path = self.pool.folder / "losses" / f"{name}.npy"
+        path = self.pool.kept / "losses" / f"{name}.npy"
         if not path.exists():
             self._done += 1
             self._said(f"pool {self.pool.seed}, trainings of about 100", self._done, max(100, self._done))

@@ -7,6 +7,7 @@ Layout of ``CACHE/pool-SEED-DIGEST`` (the digest is of the setting)::
     latents.pt          clean latents, and masks of the clips whose loss is measured, role by role
     sketches/NAME.zarr  gradients of a model
     losses/SET-SEED.npy of one training
+    base-DIGEST/        latents, sketches and losses of another base
 
 Every file is complete or absent, and what is there is not made again.
 """
@@ -75,11 +76,13 @@ class Pool:
         latents: role -> clean latents (N, C, F, h, w).
         masks: of the roles that are measured -> motion masks (N, F, h, w).
         base: the model from which every training starts.
+        kept: folder of what the base made: latents, sketches, losses.
     """
 
     seed: int
     setting: PoolSetting
     folder: Path
+    kept: Path
     clips: dict[str, list[PoolClip]]
     latents: dict[str, torch.Tensor]
     masks: dict[str, torch.Tensor]
@@ -109,7 +112,7 @@ class Pool:
     def sketched(self, name: str, model: TinyModel, *sets: Samples) -> Sketched:
         """Sketches of pool and queries by all of these samples, by the product's own step; what is there is not taken
         again."""
-        path = self.folder / "sketches" / f"{name}.zarr"
+        path = self.kept / "sketches" / f"{name}.zarr"
         known, motion = self.folder / "motion", motion_settings(model)
         with turn(path) as store:
             for timesteps, noises in sets:
@@ -122,8 +125,12 @@ class Pool:
         return Sketched(path, self.ids(QUERY), self.ids(POOL), list(samples))
 
 
-def open_pool(cache: Path, seed: int, setting: PoolSetting, base: TinyModel | None = None) -> Pool:
-    """The pool from the cache, or rendered, measured and encoded there."""
+def open_pool(cache: Path, seed: int, setting: PoolSetting, weights: Path | None = None) -> Pool:
+    """The pool from the cache, or rendered, measured and encoded there.
+
+    Args:
+        weights: of the base; the embedded model's own where None.
+    """
     text = json.dumps(asdict(setting), sort_keys=True)
     folder = cache / f"pool-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,9 +142,12 @@ def open_pool(cache: Path, seed: int, setting: PoolSetting, base: TinyModel | No
         KNOWN: plan_queries(_KNOWN_MOTIONS, setting.known, seed, KNOWN, setting.captions),
     }
     clips = {role: write_pool(folder / "clips" / role, each) for role, each in entries.items()}
-    base = base or load()
-    latents, masks = _encoded(folder, clips, base)
-    return Pool(seed, setting, folder, clips, latents, masks, base)
+    base, kept = load(weights=weights), folder
+    if weights is not None:
+        kept = folder / f"base-{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"
+        kept.mkdir(exist_ok=True)
+    latents, masks = _encoded(folder, kept, clips, base)
+    return Pool(seed, setting, folder, kept, clips, latents, masks, base)
 
 
 def motion_settings(model: TinyModel) -> MotionSettings:
@@ -150,14 +160,14 @@ def _records(clips: Sequence[PoolClip]) -> list[ClipRecord]:
 
 
 def _encoded(
-    folder: Path, clips: dict[str, list[PoolClip]], model: TinyModel
+    folder: Path, kept: Path, clips: dict[str, list[PoolClip]], model: TinyModel
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    path = folder / "latents.pt"
+    path = kept / "latents.pt"
     if not path.exists():
         made = {"latents": _latents(clips, model), "masks": _masks(folder, clips, model)}
         write_whole(path, lambda part: torch.save(made, part))
-    kept = torch.load(path, weights_only=True)
-    return kept["latents"], kept["masks"]
+    parts = torch.load(path, weights_only=True)
+    return parts["latents"], parts["masks"]
 
 
 def _masks(folder: Path, clips: dict[str, list[PoolClip]], model: TinyModel) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.attribution import removal, trials, variations
+from benchmarks.attribution import removal, second_base, trials, variations
 from benchmarks.attribution.bench import BenchSetting
 from benchmarks.attribution.choices import (
     ALL_CLEAN,
@@ -128,8 +128,13 @@ def test_what_weighs_nothing_teaches_nothing_and_the_other_tables_are_whole(tmp_
     assert not np.isin(still, kept).any()
     taken = removal.run(tmp_path, removal.FAST, silent)
     assert [row["which"] for row in taken.rows] == [TARGETS, f"best by {THREE_T}", f"best by {PAPER}", RANDOM]
-    (varied,) = variations.run(tmp_path, variations.FAST, silent).rows
+    variation = variations.run(tmp_path, variations.FAST, silent)
+    (varied,) = variation.rows
     assert np.isfinite([float(varied[way]) for way in (RANDOM, CLEAN_RANDOM, THREE_T, TARGETS)]).all()
+    # the same weights as another base: all of it is made anew, and is the same
+    second = second_base.run(tmp_path, second_base.FAST, silent)
+    for one, other in zip(second.more["cells"], variation.more["cells"]["as it is"], strict=True):
+        assert {way: row for way, row in one["rows"].items() if way != PAPER} == other["rows"]
     tried = trials.run(tmp_path, trials.FAST, silent)
     assert {row["verdict"] for row in tried.rows} <= {"use it", "take more draws", "do not"}
     assert len(tried.rows) == 4
