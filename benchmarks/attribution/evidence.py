@@ -221,6 +221,7 @@ def _row(pool: Pool, world: World, sets: Sequence[Places], fall_2QR: npt.NDArray
     known = np.arange(len(pool.clips[HELD_OUT]), fall_2QR.shape[1])
     targets, harmful = pool.of_kinds(POOL, world), pool.harmful()
     sound = targets[~harmful[targets]]
+    sorts = pool.sorts(world)
     return {
         "motion": _mean(fall_2QR[MOTION, wanted]),
         "plain": _mean(fall_2QR[PLAIN, wanted]),
@@ -228,6 +229,7 @@ def _row(pool: Pool, world: World, sets: Sequence[Places], fall_2QR: npt.NDArray
         "by_seed": np.round(fall_2QR[MOTION, wanted].mean(0), 3).tolist(),
         "targets": round(float(np.mean([np.isin(s, sound).mean() for s in sets])), 3),
         "harmful": round(float(np.mean([harmful[s].mean() for s in sets])), 3),
+        "taken": {sort: round(float(np.mean([np.isin(at, s).mean() for s in sets])), 3) for sort, at in sorts.items()},
     }
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from benchmarks.attribution.choices import THREE_T
 from benchmarks.attribution.protocol import Result
 from motive_fo.report.plot import intervals
 
@@ -13,7 +14,7 @@ IMAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "images"
 _AXES: Final = {
     "lds": "linear datamodeling score",
     "tail-patch": "rank correlation with one step",
-    "evidence": "%",
+    "evidence": "%, mean of the cells with its interval of 95 %",
 }
 #: names as they fit beside a plot: GN is Gauss-Newton, 3x4 three timesteps with four noises each.
 _SHORT: Final = {
@@ -43,6 +44,8 @@ def draw(table: str, result: Result) -> list[Path]:
 
 def short(name: str) -> str:
     """A method's name in a plot."""
+    if name == THREE_T:
+        return f"{name} (default)"
     for words, fewer in _SHORT.items():
         name = name.replace(words, fewer)
     return re.sub(r"(\d+) t x (\d+) noises", r"\1x\2", name)

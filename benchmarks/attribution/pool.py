@@ -99,6 +99,15 @@ class Pool:
         """Which clips of the pool were damaged, or have another clip's caption."""
         return np.asarray([clip.harm is not None for clip in self.clips[POOL]])
 
+    def sorts(self, wanted: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+        """Places of the pool's clips by their harm, and of sound ones by who knows or wants their motion."""
+        named: dict[str, list[int]] = {}
+        for n, clip in enumerate(self.clips[POOL]):
+            known = "known" if clip.kind in MOTIONS else "unwanted"
+            sound = "wanted" if clip.kind in wanted else "other targets" if clip.kind in self.setting.targets else known
+            named.setdefault(clip.harm or sound, []).append(n)
+        return {sort: np.asarray(places, np.int64) for sort, places in sorted(named.items())}
+
     def motion(self, column: str, role: str = POOL) -> npt.NDArray[np.float64]:
         """What the motion step measured, (N, ...)."""
         with RunStore(self.folder / "motion.zarr") as store:

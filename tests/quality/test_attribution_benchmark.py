@@ -20,8 +20,9 @@ from benchmarks.attribution.choices import (
 )
 from benchmarks.attribution.corpus import MOTIONS, REPORT, render_corpus, scene
 from benchmarks.attribution.evidence import PROTOCOL, EvidenceSetting, contrasts, make, opened, t_interval
+from benchmarks.attribution.losses import MOTION
 from benchmarks.attribution.methods import ONE, Extent, damped, variants
-from benchmarks.attribution.pool import POOL
+from benchmarks.attribution.pool import HELD_OUT, POOL
 from benchmarks.attribution.protocol import Setting, run
 from benchmarks.attribution.training import Recipe
 from motive_fo.config import AttributionConfig, InfluenceConfig
@@ -103,12 +104,36 @@ def test_the_evidence_repeats_itself_and_its_sets_hold_what_they_say(tmp_path):
         assert rows[TARGETS]["harmful"] == rows[CLEAN_RANDOM]["harmful"] == rows[ALL_CLEAN]["harmful"] == 0
         assert rows[WHOLE]["harmful"] == round(14 / 40, 3)
         assert rows[WHOLE]["targets"] == 0.2
+        assert set(rows[WHOLE]["taken"].values()) == {1}
+        assert {sort for sort, share in rows[TARGETS]["taken"].items() if share} == {"wanted"}
     found = contrasts(cells)[THREE_T]
     own, clean, targets = ([each["rows"][way]["motion"] for each in cells] for way in (THREE_T, CLEAN_RANDOM, TARGETS))
     of_sums = (sum(own) - sum(clean)) / (sum(targets) - sum(clean))
     assert found["gain"]["of sums"] == pytest.approx(of_sums, abs=1e-3)
     others = [each["rows"][THREE_T]["other"] for each in cells]
     assert found["over other queries"]["mean"] == pytest.approx(np.mean(np.subtract(own, others)), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_clips_of_a_motion_teach_it_and_random_ones_do_not(tmp_path):
+    """The control without which no row means anything, on a motion that is easily learned."""
+    setting = EvidenceSetting(
+        (90,),
+        (("throw",), ("spiral",)),
+        {"size": 100, "queries": 1, "held_out": 6, "known": 1, "mix": Mix(targets=0.5)},
+        seeds=1,
+        recipe=Recipe(steps=30, batch=8, learning_rate=3e-4),
+        budget=0.25,
+    )
+    choices, made = opened(tmp_path, setting, 90, lambda what, done, count: None)
+    held = choices.pool.of_kinds(HELD_OUT, ("spiral",))
+    wanted = choices.asked(TARGETS, ("spiral",))
+    assert len(wanted) == 25
+    random = [choices.unasked(RANDOM, seed) for seed in range(3)]
+    fall, *by_chance = (made.fall([places])[MOTION, held].mean() for places in (wanted, *random))
+    assert fall > 1  # above the base, whose own fall is 0
+    assert fall > np.mean(by_chance) + 1
 
 
 @pytest.mark.slow
