@@ -45,7 +45,8 @@ class TrialsSetting:
 FULL: Final = TrialsSetting(
     {
         **{
-            f"choosing pool {seed}": replace(CHOOSING, pools=(seed,), ways=(RANDOM, THREE_T)) for seed in CHOOSING.pools
+            f"choosing pool {seed}": replace(CHOOSING, pools=(seed,), estimators={}, ways=(RANDOM, THREE_T))
+            for seed in CHOOSING.pools
         },
         **{name: replace(VARIATIONS[name], ways=(RANDOM, THREE_T)) for name in _NOTHING},
     }
