@@ -1,8 +1,8 @@
 """Is the verdict of a trial right? python -m benchmarks.attribution trials
 
 What ``motive evaluate attribution --trial`` does before a selection is trained on, on the pools of ``estimators``, and
-on pools where the wanted motions are absent or known; beside it what the whole training of the selection and of random clips then
-does. The same with scores that are shuffled over the clips, whose selection is a random one.
+on pools where the wanted motions are absent or known; beside it what the whole training of the selection and of random
+clips then does. The same with scores that are shuffled over the clips, whose selection is a random one.
 """
 
 from __future__ import annotations
