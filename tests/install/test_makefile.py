@@ -99,7 +99,7 @@ def _run_ci(folder: Path, **programs: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-BENCHMARK = "make test-slow PYTEST_ARGS=tests/quality/test_attribution_benchmark.py\n"
+BENCHMARK = "make test-slow PYTEST_ARGS=tests/quality/test_attribution_benchmark.py --numprocesses=2\n"
 
 
 def test_ci_runs_the_readmes_test_command_and_then_the_tests_of_the_app(tmp_path):
