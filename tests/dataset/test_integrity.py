@@ -17,6 +17,7 @@ from motive_fo.dataset.integrity import check_run
 from motive_fo.dataset.run_record import load_run, save_run
 from motive_fo.store.inspection import verify_store
 from motive_fo.store.run_store import RunStore
+from tests.dataset.conftest import ONE_TIMESTEP
 
 TRAIN = "train/t750.748-n0"
 
@@ -27,7 +28,7 @@ def run_of(database, corpus, tmp_path_factory):
     name = f"integrity-{uuid.uuid4().hex[:8]}"
     motive_fo.import_clips(corpus.train_metadata.parent, name)
     motive_fo.import_clips(corpus.query_metadata.parent, name, role="query")
-    motive_fo.compute_gradients(name, attribution={"timesteps": (750.748,)})
+    motive_fo.compute_gradients(name, attribution=ONE_TIMESTEP)
     motive_fo.score_influence(name)
     motive_fo.curate(name, selection={"budget": 0.25})
     dataset = fiftyone().load_dataset(name)
