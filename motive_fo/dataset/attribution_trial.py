@@ -26,7 +26,7 @@ from motive_fo.influence.curation import Candidates, select
 from motive_fo.pipeline.record import ClipRecord, version_of
 from motive_fo.progress import Progress
 from motive_fo.quality.settings import AttributionQualityConfig
-from motive_fo.quality.trainings import BASE, Floats, Training, falls_of, train_and_measure
+from motive_fo.quality.trainings import BASE, Floats, falls_of, train_and_measure
 from motive_fo.quality.trial import FEWEST, TrialDesign, TrialPlan, TrialQuality, judged, plan_trial
 from motive_fo.store.run_store import RunStore
 
@@ -112,11 +112,11 @@ class Trial:
         every = {(each.repeat, each.clips.tobytes()) for each in left}
         clips = self._shown(plan)
         losses = sum(len(training.queries) for training in left)
-        seconds = self._timed(plan.trainings[0], clips, len(every), losses) if left else 0.0
+        seconds = self._timed(plan, clips, len(every), losses) if left else 0.0
         return TrialCost(
             trainings=len({(each.repeat, each.clips.tobytes()) for each in plan.trainings}),
             steps=self.settings.trial_steps,
-            batch=self.settings.batch,
+            batch=plan.batch,
             clips=len(clips) + len(self.queries) if left else 0,
             losses=losses,
             done=len(plan.trainings) - len(left),
@@ -190,7 +190,7 @@ class Trial:
     def _train(self, plan: TrialPlan, key: str, known: dict[str, Floats]) -> None:
         from motive_fo.pipeline.sketching import settled_threads
 
-        trainings = self._encoded(self._shown(plan), range(len(self.queries)))
+        trainings = self._encoded(self._shown(plan), range(len(self.queries)), plan.batch)
         model = trainings.training.model
         missing = set(range(len(self.queries))) - set(trainings.queries)
 
@@ -212,10 +212,16 @@ class Trial:
                 progress=self.progress,
             )
 
-    def _encoded(self, clips: Sequence[int], queries: Sequence[int]) -> ClipTrainings:
+    def _encoded(self, clips: Sequence[int], queries: Sequence[int], batch: int) -> ClipTrainings:
         """The model, with what it is trained on and measured with. Nothing of it is kept but encodings, as in a run."""
         from motive_fo.models.registry import attributed_model
-        from motive_fo.quality.clip_trainings import ClipTrainings, in_memory, measured_timesteps, trial_config
+        from motive_fo.quality.clip_trainings import (
+            ClipTrainings,
+            in_memory,
+            measured_timesteps,
+            trial_config,
+            trial_rate,
+        )
         from motive_fo.quality.examples import examples
         from motive_fo.training.loop import require_trainable
         from motive_fo.training.repeated import RepeatedTraining
@@ -228,8 +234,8 @@ class Trial:
         loaded = attributed_model(replace(attribution, offload="off"), how.spec)
         given = FinetuneConfig(
             steps=settings.trial_steps,
-            batch=settings.batch,
-            learning_rate=settings.learning_rate,
+            batch=batch,
+            learning_rate=settings.learning_rate or trial_rate(loaded),
             lora=settings.lora,
             seed=settings.seed,
             precision=attribution.precision,
@@ -274,13 +280,13 @@ class Trial:
         """Clips that a training shows."""
         return sorted({place for training in plan.trainings for place in training.clips.tolist()})
 
-    def _timed(self, training: Training, clips: Sequence[int], trainings: int, losses: int) -> float:
+    def _timed(self, plan: TrialPlan, clips: Sequence[int], trainings: int, losses: int) -> float:
         """Seconds of the rest, from a step, a loss and a few clips."""
         from motive_fo.pipeline.sketching import settled_threads
 
-        few = training.clips[: self.settings.batch]
+        few = plan.trainings[0].clips[: plan.batch]
         begun = time.perf_counter()
-        made = self._encoded(few.tolist(), [0])
+        made = self._encoded(few.tolist(), [0], plan.batch)
         encoding = (time.perf_counter() - begun) / (len(few) + 1)
         query = np.zeros(1, np.int64)
         with settled_threads(made.training.model):

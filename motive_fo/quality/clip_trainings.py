@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from motive_fo.models.base import VideoModel
 from motive_fo.models.diffusion.model import DiffusersModel
+from motive_fo.models.tiny.model import TinyModel
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.quality.losses import Example, mean_losses
 from motive_fo.quality.trainings import Floats, Ints
@@ -21,6 +22,7 @@ from motive_fo.training.settings import FinetuneConfig
 #: benchmark's trainings; a timestep of the scores is stepped aside from.
 _MEASURED = (0.2, 0.4, 0.6, 0.82)
 _ASIDE = 0.02
+_EMBEDDED_RATE = 6e-4
 
 
 @dataclass
@@ -67,6 +69,11 @@ class ClipTrainings:
 def in_memory(example: Example) -> Example:
     """An example on the CPU."""
     return replace(example, x0=example.x0.cpu(), condition=moved(example.condition, "cpu"))
+
+
+def trial_rate(model: VideoModel) -> float:
+    """Learning rate of a trial where none is given: ``finetune``'s, and for the embedded model the benchmark's."""
+    return _EMBEDDED_RATE if isinstance(model, TinyModel) else FinetuneConfig.learning_rate
 
 
 def trial_config(model: VideoModel, timesteps: Sequence[float], config: FinetuneConfig) -> FinetuneConfig:

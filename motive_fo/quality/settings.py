@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from motive_fo.training.settings import FinetuneConfig
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AttributionQualityConfig:
@@ -44,12 +42,18 @@ class AttributionQualityConfig:
             "worth training on?"
         ),
     ] = False
-    trial_steps: Annotated[int, Field(ge=1, description="trial: steps of each training")] = 10
+    trial_steps: Annotated[int, Field(ge=1, description="trial: steps of each training")] = 40
     repeats: Annotated[
         int, Field(ge=3, description="trial: trainings of each set, with other random clips and another seed each")
-    ] = 5
-    batch: Annotated[int, Field(ge=1, description="trial: clips of each step")] = FinetuneConfig.batch
-    learning_rate: Annotated[float, Field(gt=0, description="trial: of AdamW, constant")] = FinetuneConfig.learning_rate
+    ] = 8
+    batch: Annotated[
+        int | None,
+        Field(ge=1, description="trial: clips of each step; where open as pass the selection four times, 16 at most"),
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        Field(gt=0, description="trial: of AdamW, constant; where open 1e-4, and 6e-4 for the embedded model"),
+    ] = None
     lora: Annotated[
         int | None,
         Field(ge=1, description="trial: rank of a LoRA on the attention; the whole network is trained where open"),

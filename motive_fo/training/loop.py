@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.special import ndtr, ndtri
 
 from motive_fo.attribution.loss import motion_weighted_loss
 from motive_fo.errors import ConfigError, InputError, MissingDependencyError
@@ -163,28 +165,43 @@ def draws(step: int, clips: int, config: FinetuneConfig) -> Iterator[_Draw]:
 
     Clips come in passes over all of them, each pass in an order of its own: every clip is shown equally often, to one.
     """
+    share_B = _even_shares(step, config)
     for place in range(step * config.batch, (step + 1) * config.batch):
         turn, at = divmod(place, clips)
         order = np.random.default_rng(_number("order", config.seed, turn)).permutation(clips)
         rng = np.random.default_rng(_number("noise", config.seed, place))
         yield _Draw(
             index=int(order[at]),
-            timestep=_level(rng, config),
+            timestep=_level(float(share_B[place % config.batch]), config),
             captioned=bool(rng.random() >= config.caption_dropout),
             noise_seed=int(rng.integers(2**62)),
         )
 
 
-def _level(rng: np.random.Generator, config: FinetuneConfig) -> float:
-    """A timestep of the shifted logit-normal distribution, cut to the range that is trained."""
-    for _ in range(100):
-        if rng.random() < _EVEN:
-            break
-        share = 1 / (1 + np.exp(-rng.standard_normal()))
-        timestep = 1000 * config.shift * share / (1 + (config.shift - 1) * share)
-        if config.lowest <= timestep <= config.highest:
-            return float(timestep)
-    return float(rng.uniform(config.lowest, config.highest))
+def _even_shares(step: int, config: FinetuneConfig) -> npt.NDArray[np.float64]:
+    """One number from each of B equally long parts of 0..1, in random order: every step sees the whole schedule, and
+    what a step teaches depends less on chance than with B numbers from anywhere."""
+    rng = np.random.default_rng(_number("levels", config.seed, step))
+    return np.asarray((rng.permutation(config.batch) + rng.random(config.batch)) / config.batch)
+
+
+def _level(share: float, config: FinetuneConfig) -> float:
+    """The timestep below which this share lies: of the shifted logit-normal distribution, but for the part of it that
+    is spread evenly, each cut to the range that is trained."""
+    if share < _EVEN:
+        return config.lowest + share / _EVEN * (config.highest - config.lowest)
+    low, high = (float(ndtr(_normal(bound / 1000, config.shift))) for bound in (config.lowest, config.highest))
+    z = ndtri(low + (share - _EVEN) / (1 - _EVEN) * (high - low))
+    even = 1 / (1 + np.exp(-z))
+    timestep = 1000 * config.shift * even / (1 + (config.shift - 1) * even)
+    return float(np.clip(timestep, config.lowest, config.highest))
+
+
+def _normal(level: float, shift: float) -> float:
+    """What is normally distributed, of a noise level 0..1."""
+    if level in (0.0, 1.0):
+        return float("-inf") if level == 0 else float("inf")
+    return float(np.log(level / (shift * (1 - level))))
 
 
 def _number(*parts: object) -> int:
@@ -198,6 +215,7 @@ def train(
     config: FinetuneConfig,
     *,
     kept: Kept | None = None,
+    after: Callable[[int], None] = lambda step: None,
     progress: Progress = silent,
 ) -> Trained:
     """Train some parameters of a model where they are.
@@ -205,6 +223,7 @@ def train(
     Args:
         model, trained: from ``trainable``.
         kept: where to go on from, and to keep what is reached; None keeps nothing.
+        after: called after every step with its number.
 
     Raises:
         InputError: a loss is not finite.
@@ -226,6 +245,7 @@ def train(
     last = time.monotonic()
     for step in range(begun, config.steps):
         losses.append(_step(model, trained, optimizer, examples, step, config))
+        after(step)
         now = time.monotonic()
         seconds, last = seconds + now - last, now
         progress("train", step + 1, config.steps)

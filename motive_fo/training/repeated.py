@@ -12,7 +12,8 @@ from motive_fo.training.settings import FinetuneConfig
 
 
 class RepeatedTraining:
-    """A model that is trained again and again. Memory beside one training's: a copy of the trained weights.
+    """A model that is trained again and again. Memory beside one training's: two copies of the
+    trained weights.
 
     Args:
         name: the model's, by which it was loaded.
@@ -30,17 +31,28 @@ class RepeatedTraining:
         self.model.network.eval()
 
     def train(self, examples: Examples, seed: int, steps: int | None = None) -> VideoModel:
-        """The model trained on some clips from its first weights, until it is trained again.
+        """The model trained on some clips from its first weights, until it is trained again: with the mean of its
+        weights over the second half of the steps, which depends less on the last batches than the last weights do.
 
         Args:
             seed: of the order and noise, instead of the settings' own.
             steps: instead of the settings' own.
         """
         self.restore()
-        config = self._config
-        train(self.model, self._trained, examples, replace(config, seed=seed, steps=steps or config.steps))
-        for parameter in self._trained:
-            parameter.grad = None
+        config = replace(self._config, seed=seed, steps=steps or self._config.steps)
+        first = config.steps // 2
+        mean = [torch.zeros_like(parameter) for parameter in self._trained]
+
+        def add(step: int) -> None:
+            if step >= first:
+                for total, parameter in zip(mean, self._trained, strict=True):
+                    total.add_(parameter.detach(), alpha=1 / (config.steps - first))
+
+        train(self.model, self._trained, examples, config, after=add)
+        with torch.no_grad():
+            for total, parameter in zip(mean, self._trained, strict=True):
+                parameter.copy_(total)
+                parameter.grad = None
         return self.model
 
     @torch.no_grad()

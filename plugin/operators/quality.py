@@ -45,9 +45,9 @@ class EvaluateAttribution(StepOperator):
         )
         if settings.trial:
             steps = (
-                f"Trains a copy of the model's weights {settings.repeats} times for {settings.trial_steps} steps of "
-                f"{settings.batch} clips on what each half of the queries selects and on random clips, on what each "
-                "kind of queries selects too where there are two, and measures the losses of the other half."
+                f"Trains a copy of the model's weights {settings.repeats} times for {settings.trial_steps} steps on "
+                "what each half of the queries selects and on random clips, on what each kind of queries selects too "
+                "where there are two, and measures the losses of the other half."
             )
         kept = f"Writes what is found into the record of run {run_of(ctx)!r}, nothing else."
         return [steps, kept] if settings.clips or settings.trial else ["Seconds, from the store alone.", kept]

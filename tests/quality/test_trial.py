@@ -118,7 +118,7 @@ def test_no_query_is_measured_after_its_own_choice_and_each_is_measured_once():
             assert not chosen_by[tuple(sorted(each.clips.tolist()))] & set(each.queries.tolist())
         seen.update((each.name, each.repeat, q) for q in each.queries.tolist())
     assert set(seen.values()) == {1}
-    assert len(seen) == 4 * 5 * QUERIES
+    assert len(seen) == 4 * TrialDesign().repeats * QUERIES
     for each in plan.trainings:
         if each.name in (OWN, OTHERS):
             chooser = chosen_by[tuple(sorted(each.clips.tolist()))]
@@ -169,7 +169,9 @@ def test_what_was_done_is_not_done_again_and_what_cannot_be_measured_is_left_out
     done = len(world.trained)
     assert BASE in known
     train_and_measure(plan.trainings, QUERIES, None, world.train, losses, known=known)
-    assert len(world.trained) == 5 * (1 + 2 + 4)  # own kind's and other queries' choice are the same sets
+    assert len(world.trained) == TrialDesign().repeats * (
+        1 + 2 + 4
+    )  # own kind's and other queries' choice are the same sets
     whole = train_and_measure(plan.trainings, QUERIES, None, world.train, losses)
     assert 0 < done < len(world.trained)
     falls, again = (falls_of(each, plan.trainings, QUERIES) for each in (known, whole))
@@ -194,3 +196,12 @@ def test_a_t_interval_of_one_source_is_the_textbooks():
     wider = t_interval(3.0, [(values.var(ddof=1) / 4, 3), (1.0, 3)])
     assert wider.low < found.low
     assert t_interval(3.0, [(0.0, 3)]) == Estimate(3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize(("clips", "batch"), [(4, 1), (20, 2), (22, 3), (100, 10), (150, 15), (161, 16), (4000, 16)])
+def test_a_set_is_passed_four_times_as_far_as_the_batch_allows(clips, batch):
+    assert TrialDesign().batch_of(clips) == batch
+    assert TrialDesign(batch=5).batch_of(clips) == 5
+    plan = plan_trial(QUERIES, CLIPS, lambda some_Q: range(min(clips, CLIPS)), TrialDesign(), KINDS)
+    assert plan.batch == TrialDesign().batch_of(plan.chosen)
+    assert plan.shown == plan.chosen

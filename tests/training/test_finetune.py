@@ -12,7 +12,8 @@ from motive_fo.errors import ConfigError, InputError
 from motive_fo.models.finetuned import MARK, settle_name
 from motive_fo.models.registry import load_model, model_card
 from motive_fo.training import loop
-from motive_fo.training.loop import draws
+from motive_fo.training.loop import Examples, draws, train, trainable
+from motive_fo.training.repeated import RepeatedTraining
 from motive_fo.training.settings import FinetuneConfig
 
 QUICK = {"steps": 6, "batch": 2, "warmup": 0, "learning_rate": 1e-3, "save_every": 2}
@@ -55,6 +56,36 @@ def test_noise_levels_have_their_range_and_shift():
     assert expert.max() <= 1000
     captioned = [d.captioned for d in draws(0, 10, FinetuneConfig(batch=2000, caption_dropout=0.25))]
     assert np.mean(captioned) == pytest.approx(0.75, abs=0.04)
+
+
+@pytest.mark.parametrize("given", [{}, {"lowest": 875.0}, {"highest": 875.0}, {"shift": 1.0}])
+def test_every_step_sees_the_whole_schedule(given):
+    """One level of each of as many equally likely parts: two steps differ less than two sets of any levels."""
+    config = FinetuneConfig(batch=16, **given)
+    levels = np.array([[draw.timestep for draw in draws(step, 10, config)] for step in range(200)])
+    assert levels.min() >= config.lowest
+    assert levels.max() <= config.highest
+    apart = np.random.default_rng(0).choice(levels.ravel(), levels.shape)
+    assert levels.mean(1).std() < apart.mean(1).std() / 2
+    assert np.quantile(levels, 0.5) == pytest.approx(np.quantile(levels[:, 0], 0.5), abs=60), "any clip may have any"
+
+
+def test_a_trial_keeps_the_mean_of_the_second_half_of_its_weights():
+    config = FinetuneConfig(steps=5, batch=2, warmup=0, caption_dropout=0.0, learning_rate=1e-3, device="cpu")
+    model, other = load_model("tiny", "cpu"), load_model("tiny", "cpu")
+    generator = torch.Generator().manual_seed(0)
+    shape = model.latent_shape(model.card.default_clip)
+    latents = [torch.randn(shape, generator=generator) for _ in range(3)]
+    examples = Examples(list("abc"), latents, ["", "", ""], {"": model.encode_caption("")})
+    _, trained = trainable("tiny", other, config)
+    weights = []
+    train(other, trained, examples, config, after=lambda step: weights.append(trained[0].detach().clone()))
+    repeated = RepeatedTraining("tiny", model, config)
+    first = next(iter(model.network.parameters())).detach().clone()
+    for _ in range(2):  # from the first weights every time
+        made = next(iter(repeated.train(examples, config.seed).network.parameters()))
+        assert torch.allclose(made, torch.stack(weights[2:]).mean(0), atol=1e-7)
+        assert not torch.equal(made, first)
 
 
 def test_only_the_transformer_changes_and_all_of_it(tuned):
