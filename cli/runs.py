@@ -1,8 +1,6 @@
-"""Commands over runs: list, show, replay, delete."""
+"""Commands over runs: list, show, replay, adopt, delete."""
 
 from __future__ import annotations
-
-from dataclasses import asdict
 
 import click
 
@@ -15,7 +13,7 @@ _run = click.argument("run", default="motive", shell_complete=run_names)
 
 @click.group("runs")
 def runs_group() -> None:
-    """List, show, repeat and delete the runs of a dataset."""
+    """List, show, repeat and delete the runs of a dataset; adopt a store."""
 
 
 @runs_group.command("list")
@@ -33,7 +31,7 @@ def list_command(dataset: str, out: Output) -> None:
     target = load_dataset(dataset)
     records = [load_run(target, name) for name in list_runs(target)]
     lines = [f"{r.run}: {', '.join(r.steps) or 'nothing computed'}; updated {r.updated}" for r in records]
-    out.emit([asdict(r) for r in records], lines or [f"dataset {dataset!r} has no runs"])
+    out.emit([r.as_dict() for r in records], lines or [f"dataset {dataset!r} has no runs"])
 
 
 @runs_group.command("show")
@@ -48,6 +46,7 @@ def show_command(dataset: str, run: str, out: Output) -> None:
     motive runs show my-clips motive --json
     """
     from motive_fo.dataset.connect import load_dataset
+    from motive_fo.dataset.ownership import notice
     from motive_fo.dataset.run_record import load_run
     from motive_fo.dataset.trace import trace
 
@@ -55,6 +54,8 @@ def show_command(dataset: str, run: str, out: Output) -> None:
     traced = {each.step: each for each in trace(record)}
     lines = [f"{record.run} (motive-fo {record.version}), begun {record.created}, updated {record.updated}"]
     lines += [f"store: {record.store}"]
+    if foreign := notice(record):
+        lines.append(foreign)
     for section, values in record.settings.items():
         lines.append(f"{section}: " + ", ".join(f"{key} {value}" for key, value in values.items() if value is not None))
     for step, report in record.steps.items():
@@ -65,7 +66,7 @@ def show_command(dataset: str, run: str, out: Output) -> None:
         lines += [f"step {step}: on the way to the gradients", *(f"  {line}" for line in traced[step].lines())]
     lines += [f"saved view: {view}" for view in record.views]
     lines += [f"export: {folder}" for folder in record.exports]
-    out.emit(asdict(record), lines)
+    out.emit(record.as_dict(), lines)
 
 
 @runs_group.command("replay")
@@ -120,6 +121,37 @@ def replay_command(
     ctx.exit(1 if report.verdict == "differs" else 0)
 
 
+@runs_group.command("adopt")
+@_dataset
+@click.argument("store", type=click.Path())
+@click.option("--run", help="the run that is to own it; the one the store was made for where open")
+@click.option("--take", is_flag=True, help="from a run that may still use it, and then no longer can")
+@output_options(progress=False)
+def adopt_command(dataset: str, store: str, run: str | None, take: bool, out: Output) -> None:
+    """Make STORE a run's own in DATASET: that of a clone, an import, a restored backup, or a run that was deleted.
+
+    Only the run that owns a store may write to it and delete it. Clips and their files are compared first, and nothing
+    is computed. To leave the original its store, copy the folder and adopt the copy.
+
+    \b
+    motive runs adopt my-clone /data/my-clips/motive.zarr
+    cp -r /data/my-clips/motive.zarr /data/copy.zarr && motive runs adopt my-clone /data/copy.zarr
+    """
+    import motive_fo
+
+    done = motive_fo.adopt_store(dataset, store, run, take=take)
+    former = f", which was that of {done.former}" if done.former else ""
+    lines = [
+        f"run {done.run!r} of {dataset!r} owns {done.store}{former}",
+        f"{done.clips} clips of the dataset are in it",
+    ]
+    if done.changed:
+        lines.append(
+            f"{len(done.changed)} of them have another file now ({done.changed[0]}): the next step computes them"
+        )
+    out.emit(done.as_dict(), lines)
+
+
 @runs_group.command("delete")
 @_dataset
 @_run
@@ -135,12 +167,14 @@ def delete_command(dataset: str, run: str, keep_store: bool, yes: bool, out: Out
     """
     import motive_fo
     from motive_fo.dataset.connect import load_dataset
+    from motive_fo.dataset.ownership import held_by
     from motive_fo.dataset.run_record import load_run
 
     record = load_run(load_dataset(dataset), run)
     if not yes:
-        what = f"{len(record.views)} views, the field group {run!r}" + ("" if keep_store else f" and {record.store}")
-        click.confirm(f"delete {what}?", abort=True, err=True)
-    record = motive_fo.delete_run(dataset, run, keep_store=keep_store)
-    lines = [f"deleted run {run!r} of {dataset!r}", *(f"left in place: {folder}" for folder in record.exports)]
-    out.emit({"deleted": run, "exports": record.exports}, lines)
+        store = "" if keep_store or held_by(record) != "own" else f" and {record.store}"
+        click.confirm(f"delete {len(record.views)} views, the field group {run!r}{store}?", abort=True, err=True)
+    done = motive_fo.delete_run(dataset, run, keep_store=keep_store)
+    lines = [f"deleted run {run!r} of {dataset!r}", *([done.kept] if done.kept else [])]
+    lines += [f"left in place: {folder}" for folder in done.exports]
+    out.emit({"deleted": run, "exports": done.exports, "kept": done.kept}, lines)

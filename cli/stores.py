@@ -78,4 +78,5 @@ def merge_command(target: str, stores: tuple[str, ...], partial: bool, out: Outp
     lines = [
         f"{name}: {count} rows added, {report.present[name]} were there already" for name, count in report.added.items()
     ]
+    lines += [f"took up rows of {run}, which is another one" for run in report.taken_up]
     out.emit(report.as_dict(), [*lines, f"{report.store}: {len(report.merged)} stores merged"])

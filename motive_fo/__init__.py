@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RunConfig,
         SelectionConfig,
     )
+    from motive_fo.dataset.adoption import adopt_store
     from motive_fo.dataset.attribution_quality import estimate_trial, evaluate_attribution
     from motive_fo.dataset.baselines import baselines
     from motive_fo.dataset.curation import curate, what_if
@@ -79,6 +80,7 @@ _HOMES = {
     "group_norms": "motive_fo.dataset.steps",
     "query_scores": "motive_fo.dataset.steps",
     "similar_motion": "motive_fo.dataset.steps",
+    "adopt_store": "motive_fo.dataset.adoption",
     "delete_run": "motive_fo.dataset.steps",
     "run": "motive_fo.dataset.whole",
     "estimate": "motive_fo.dataset.estimate",
@@ -126,6 +128,7 @@ __all__ = [
     "RunConfig",
     "SelectionConfig",
     "add_queries",
+    "adopt_store",
     "baselines",
     "cancel_job",
     "compute_gradients",

@@ -56,6 +56,7 @@ def examine(
         ("projection", _projection),
         ("data folder", _data_folder),
         ("database", _database),
+        ("stores", _orphans),
         ("plugin", _plugin),
     ]
     if run is not None and dataset is None:
@@ -235,6 +236,13 @@ def _database() -> list[Finding]:
 
     fo = fiftyone()
     return [Finding("ok", "database", f"FiftyOne {fo.__version__} is connected, {len(fo.list_datasets())} datasets")]
+
+
+def _orphans() -> list[Finding]:
+    from motive_fo.dataset.adoption import orphans
+
+    found = [Finding("warn", "stores", str(orphan)) for orphan in orphans()]
+    return found or [Finding("ok", "stores", "every store in the data folder belongs to a run")]
 
 
 def _plugin() -> list[Finding]:

@@ -15,6 +15,7 @@ from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.labels import labels_of, relevance
 from motive_fo.dataset.outcome import Outcome
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.patch_steps import PatchRequest, measured_falls
 from motive_fo.dataset.queries import run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
@@ -156,7 +157,7 @@ def estimate_trial(
     settings: AttributionQualityConfig = merge(AttributionQualityConfig(), config, "quality")
     dataset = dataset_of(as_samples(dataset))
     record = load_run(dataset, run)
-    store = RunStore(record.store)
+    store = open_store(record)
     return _trial(dataset, record, store, _scored(dataset, record, store), by, settings, progress).cost()
 
 

@@ -16,6 +16,7 @@ from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dat
 from motive_fo.dataset.curation import selection_of
 from motive_fo.dataset.export import export
 from motive_fo.dataset.outcome import Outcome
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import RunRecord, load_run, save_run
 from motive_fo.dataset.views import selected_view, view_name
 from motive_fo.errors import InputError
@@ -23,7 +24,6 @@ from motive_fo.influence.baselines import by_similarity, by_value, cosine, rando
 from motive_fo.influence.curation import Candidates, Selection, coverage
 from motive_fo.motion.hoof import similarity
 from motive_fo.progress import Progress, silent
-from motive_fo.store.run_store import RunStore
 
 #: baselines that need nothing but the run.
 KINDS: Final = ("random", "motion", "hoof", "full")
@@ -150,7 +150,7 @@ def _orders(
         elif kind == "motion":
             orders[kind] = by_value(ids, candidates.motion)
         elif kind == "hoof":
-            table = RunStore(record.store).table("motion")
+            table = open_store(record).table("motion")
             alike_QN = similarity(table.read("hoof", candidates.queries), table.read("hoof", ids))
             orders[kind] = by_similarity(alike_QN, ids, candidates.avoid_Q)
         else:

@@ -125,6 +125,28 @@ def require_video(samples: Any) -> None:
         raise InputError(f"dataset {dataset_of(samples).name!r} holds {kind}; videos are needed")
 
 
+def dataset_id(dataset: Any) -> str:
+    """A dataset's id in its database, which a clone does not share and a rename does not change."""
+    return str(dataset._doc.id)
+
+
+def dataset_called(identity: str) -> str | None:
+    """The name of the dataset with an id; None where there is none any more."""
+    from bson import ObjectId
+    from fiftyone.core.odm import get_db_conn
+
+    found = get_db_conn().datasets.find_one({"_id": ObjectId(identity)}, ["name"])
+    return None if found is None else str(found["name"])
+
+
+def database_id() -> str:
+    """The database's id; a copy of it shares it."""
+    from fiftyone.core.odm import get_db_conn
+
+    fiftyone()
+    return str(max(each["_id"] for each in get_db_conn().config.find({}, ["_id"])))
+
+
 def dataset_of(samples: Any) -> Any:
     """The dataset of a dataset or view."""
     return samples._dataset if hasattr(samples, "_dataset") else samples

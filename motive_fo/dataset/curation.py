@@ -17,6 +17,7 @@ from motive_fo.dataset.choose import ids_of, values_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.fields import write_fields
 from motive_fo.dataset.imports import CAPTION_FIELD
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import Changes, open_step
@@ -91,7 +92,7 @@ def curate(
     """
     dataset = dataset_of(as_samples(dataset))
     load_run(dataset, run)
-    with open_step(dataset, run, None) as (record, run_store):
+    with open_step(dataset, run, None, writes=False) as (record, run_store):
         config: SelectionConfig = record.settle("selection", selection, preset)
         scored = scored or ScoredClips.read(dataset, record, run_store)
         candidates = scored.candidates(config)
@@ -146,7 +147,7 @@ def what_if(
     for name, shares in (("budget", budgets), ("vote_share", vote_shares)):
         for share in shares:
             merge(config, {name: share}, "selection")  # says what is wrong with it
-    candidates = _candidates(dataset, record, RunStore(record.store), config)
+    candidates = _candidates(dataset, record, open_store(record), config)
     return compare(
         candidates,
         config,
@@ -160,7 +161,7 @@ def selection_of(dataset: Any, run: str = "motive") -> tuple[Candidates, Selecti
     dataset = dataset_of(as_samples(dataset))
     record = load_run(dataset, run)
     config = record.section("selection")
-    candidates = _candidates(dataset, record, RunStore(record.store), config)
+    candidates = _candidates(dataset, record, open_store(record), config)
     return candidates, select(candidates, config)
 
 

@@ -21,6 +21,7 @@ from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.outcome import Outcome
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import load_run, save_run
 from motive_fo.errors import InputError, MissingDependencyError, StoreError
 from motive_fo.progress import Progress, silent
@@ -102,7 +103,7 @@ def map_sketches(
     record = load_run(dataset, run)
     chosen = records_of(samples)
     progress("map", 0, 2)
-    found = read_sketches(RunStore(record.store), chosen.ids, score)
+    found = read_sketches(open_store(record), chosen.ids, score)
     if len(found) < _LEAST:
         raise InputError(f"{len(found)} of these clips have a gradient sketch, a map needs {_LEAST} (motive gradients)")
     import fiftyone.brain as fob
@@ -133,7 +134,7 @@ def similar_gradients(dataset: Any, clip_id: str, run: str = "motive", *, score:
         InputError: no such run, or the clip has no sketch.
     """
     dataset = dataset_of(as_samples(dataset))
-    found = read_sketches(RunStore(load_run(dataset, run).store), records_of(dataset).ids, score)
+    found = read_sketches(open_store(load_run(dataset, run)), records_of(dataset).ids, score)
     if clip_id not in found:
         raise InputError(f"{clip_id!r} has no gradient sketch in run {run!r}: it is static, failed, or not computed")
     own = found.pop(clip_id)

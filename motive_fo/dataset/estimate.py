@@ -26,7 +26,8 @@ from motive_fo.dataset.choose import choose_queries, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.imports import list_clips
 from motive_fo.dataset.listing import Entry
-from motive_fo.dataset.run_record import RunRecord, encodings_folder, measured_folder, open_run
+from motive_fo.dataset.ownership import open_run, open_store
+from motive_fo.dataset.run_record import RunRecord, encodings_folder, measured_folder
 from motive_fo.errors import ClipError, InputError
 from motive_fo.models.registry import attributed_model, model_card
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table, measured_before
@@ -176,7 +177,7 @@ def estimate(
         model_card(card_config.model),
     )
     work = _MotionWork(settings) if step == "motion" else _GradientWork(settings, card_config)
-    stored = RunStore(record.store) if place_of(record.store).is_there() else None
+    stored = open_store(record) if place_of(record.store).is_there() else None
     roles, todo = work.count(records, stored, retry_failed)
     sound, problems, looked_at, probing = _look(todo, settings, progress)
     measured, phases, warm_up, notes = _measure(sound, work, progress)

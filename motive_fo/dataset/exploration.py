@@ -21,6 +21,7 @@ import numpy.typing as npt
 from motive_fo.config import SelectionConfig
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.curation import CurateReport, ScoredClips, curate
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.queries import Query
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.views import CAMERA_ONLY_SHARE
@@ -28,7 +29,6 @@ from motive_fo.errors import InputError, StoreError
 from motive_fo.influence.curation import Candidates, Selection, select
 from motive_fo.influence.selection import budget_count, scored_clips
 from motive_fo.store.place import place_of
-from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status
 
 KEPT_BYTES: Final = 512 << 20
@@ -146,7 +146,7 @@ class Exploration:
     @classmethod
     def read(cls, dataset: Any, record: RunRecord) -> Exploration:
         """Raises ``StoreError`` where the store or the scores are missing."""
-        store = RunStore(record.store)
+        store = open_store(record)
         scored = ScoredClips.read(dataset, record, store)
         _ = scored.scores["motion"]  # from here on in memory: a person waits for every answer
         table = store.table("motion")
@@ -284,7 +284,7 @@ def obstacle(record: RunRecord) -> Obstacle | None:
             "still in the dataset. Put the store back, compute again, or delete the run.",
             "compute_gradients",
         )
-    store = RunStore(record.store)
+    store = open_store(record)
     if store.has_table("influence"):
         return None
     if store.has_table("train") and store.has_table("query"):
@@ -376,7 +376,7 @@ def _version(dataset: Any, record: RunRecord) -> Hashable:
         holders.append(fo.load_dataset(record.query_dataset))
     samples = tuple((_last_change(holder), holder.last_deletion_at) for holder in holders)
     try:
-        scoring = RunStore(record.store).scoring_id()
+        scoring = open_store(record).scoring_id()
     except StoreError:
         scoring = None
     return (record.store, record.updated, samples, scoring)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motive_fo.dataset.bulk import Columns, write_blocks
-from motive_fo.dataset.choose import Chosen
+from motive_fo.dataset.choose import Chosen, ids_of
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.influence.selection import scored_clips
 from motive_fo.pipeline.motion import known_frames
@@ -131,6 +131,22 @@ def write_fields(
     written = write_blocks(dataset, run, sample_ids, columns_of, progress)
     index_fields(dataset, run, list(columns))
     return written
+
+
+def strangers(dataset: Any, run: str, store: RunStore) -> dict[str, str]:
+    """Samples that bear figures of a run whose store has no row of them, clip id -> sample id: merged in from another
+    dataset, whose run had the same name."""
+    bearing = ids_of(dataset.match({f"{run}.status": {"$ne": None}}))
+    for name in ("motion", "train", "query"):
+        if bearing and store.has_table(name):
+            rows = store.table("motion") if name == "motion" else store.sketches(name)  # type: ignore[arg-type]
+            bearing = {clip_id: sample_id for clip_id, sample_id in bearing.items() if clip_id not in rows}
+    return bearing
+
+
+def clear_fields(dataset: Any, run: str, sample_ids: Sequence[str], names: Sequence[str]) -> None:
+    """Empty some fields of some samples."""
+    write_blocks(dataset, run, sample_ids, lambda part: {name: [None] * (part.stop - part.start) for name in names})
 
 
 def write_motion(dataset: Any, run: str, chosen: Chosen, table: Table, progress: Progress = silent) -> None:

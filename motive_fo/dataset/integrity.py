@@ -11,7 +11,9 @@ import numpy as np
 
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import fiftyone, load_dataset
+from motive_fo.dataset.fields import strangers
 from motive_fo.dataset.motion_report import motion_settings
+from motive_fo.dataset.ownership import notice, open_store
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.pipeline.refusals import outlier_sentence, outlying_gradients
 from motive_fo.store.inspection import verify_store
@@ -43,8 +45,9 @@ def check_run(dataset: Any, run: str) -> list[Check]:
         MotiveError: there is no such run, or its store cannot be opened at all.
     """
     record = load_run(dataset, run)
-    store = RunStore(record.store)
+    store = open_store(record)
     parts: list[tuple[str, Callable[[], list[Check]]]] = [
+        ("owner", lambda: [_owner(record)]),
         ("store", lambda: _store(record.store)),
         ("gradients", lambda: [_outliers(store)]),
         ("dataset and store", lambda: _told("dataset and store", _dataset_faults(dataset, record, store))),
@@ -58,6 +61,11 @@ def check_run(dataset: Any, run: str) -> list[Check]:
             text = " ".join(str(error).split())[:200]
             checks.append(Check("fail", subject, f"cannot be read ({type(error).__name__}: {text})"))
     return checks
+
+
+def _owner(record: RunRecord) -> Check:
+    sentence = notice(record)
+    return Check("warn" if sentence else "ok", "owner", sentence or "the store is the run's own")
 
 
 def _told(subject: str, faults: list[str]) -> list[Check]:
@@ -98,6 +106,12 @@ def _dataset_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[st
                 f"{len(orphans)} rows of {name} belong to no sample ({orphans[0]}): harmless, delete the run "
                 "and compute it again to be rid of them"
             )
+    foreign = strangers(dataset, record.run, store)
+    if foreign:
+        faults.append(
+            f"{len(foreign)} samples bear figures that this run did not compute ({next(iter(foreign))}): {_AGAIN}, "
+            "which empties them"
+        )
     for field, column, table_name in (("motion_mean", "mean", "motion"), ("gradient_norm", "norm", "train")):
         if not store.has_table(table_name):
             continue

@@ -12,6 +12,7 @@ from motive_fo.clips.clip import Clip
 from motive_fo.clips.worker import DecodePool
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.errors import ClipError, InputError, MotiveError
 from motive_fo.flow.base import Displacement
@@ -25,7 +26,6 @@ from motive_fo.progress import Progress, silent
 from motive_fo.report.motion_page import motion_page, motion_strips
 from motive_fo.report.plot import histogram
 from motive_fo.report.strip import ShownClip
-from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status
 from motive_fo.synthetic.corpus import write_video
 
@@ -49,7 +49,7 @@ def write_motion_page(
     dataset = dataset_of(samples)
     record = load_run(dataset, run)
     settings = motion_settings(record)
-    table = RunStore(record.store).table("motion")
+    table = open_store(record).table("motion")
     records = {r.id: r for r in records_of(samples).records if r.id in table}
     ids = list(records)
     states = {clip_id: table.status(clip_id) for clip_id in ids}

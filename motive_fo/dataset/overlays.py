@@ -31,12 +31,12 @@ from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone
 from motive_fo.dataset.motion_report import motion_settings
 from motive_fo.dataset.outcome import Outcome
 from motive_fo.dataset.overlay_files import MARKER, disk_space, overlay_field, overlay_folder, remove_overlays
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import RunRecord, load_run, save_run
 from motive_fo.errors import ClipError, InputError
 from motive_fo.pipeline.motion import MotionSettings, known_frames
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.progress import Progress, silent
-from motive_fo.store.run_store import RunStore
 from motive_fo.store.table import Status, Table
 
 LONG_SIDE: Final = 256  # pixels of a picture's longer side: the App scales it, and a mask has coarser cells anyway
@@ -85,7 +85,7 @@ def estimate_overlays(samples: Any, run: str = "motive") -> OverlayReport:
     """What ``write_overlays`` would write. Nothing is written, no video is opened."""
     samples = as_samples(samples)
     record = load_run(dataset_of(samples), run)
-    table = RunStore(record.store).table("motion")
+    table = open_store(record).table("motion")
     chosen, skipped = _with_mask(records_of(samples), table)
     settings = motion_settings(record)
     pictures = len(chosen) * settings.card.grid(settings.spec)[0]
@@ -111,7 +111,7 @@ def write_overlays(samples: Any, run: str = "motive", *, progress: Progress = si
     dataset = dataset_of(samples)
     record = load_run(dataset, run)
     settings = motion_settings(record)
-    table = RunStore(record.store).table("motion")
+    table = open_store(record).table("motion")
     every = records_of(samples)
     chosen, skipped = _with_mask(every, table)
     folder, name = overlay_folder(record), overlay_field(run)

@@ -23,6 +23,7 @@ from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.curation import ScoredClips
 from motive_fo.dataset.motion_report import motion_settings, write_file
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.replay_report import ReplayReport, SelectionDifference, origin_differences
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import checkpoint_stores
@@ -81,7 +82,7 @@ def replay_run(
     dataset = dataset_of(as_samples(dataset))
     record = load_run(dataset, run)
     _require_numbers(sample, tolerance)
-    held = RunStore(record.store)
+    held = open_store(record)
     asked = _Asked.of(dataset, record, held, sample, seed)
     report = ReplayReport(dataset.name, run, sample=asked.sample, seed=seed, clips=asked.clips, tolerance=tolerance)
     with _scratch(keep, record) as folder:

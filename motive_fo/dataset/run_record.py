@@ -1,7 +1,7 @@
 """The record of a run in its dataset: settings, store, and everything the run wrote, so that all of it can be found
 and removed.
 
-It is kept as FiftyOne's own ``RunConfig``, whose class every FiftyOne knows: a dataset opens without this package.
+It is kept as one of FiftyOne's own runs (``fiftyone_run``): a dataset opens without this package too, with a warning.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from motive_fo.config import (
     plain,
     preset_settings,
 )
-from motive_fo.dataset.connect import fiftyone, require_name
+from motive_fo.dataset.connect import dataset_called, dataset_id, fiftyone
 from motive_fo.errors import InputError
-from motive_fo.store.address import whole_path
 
 METHOD = "motive-fo"
 FINGERPRINTS = "fingerprints"
@@ -91,6 +90,11 @@ class RunRecord:
         steps: step -> report of its last execution, with the ``fingerprints`` of what it computed or used: part of
             the store (and ``selection``) -> digest of its settings, as ``store.fingerprints`` gives it.
         version, created, updated: of motive-fo, and UTC times.
+        id: of this run and no other, for good; empty in records that were written before runs had ids.
+        dataset_id: of the dataset it was begun in: a clone's copy names the original's.
+        query_dataset_id: of the second dataset, which may have been renamed.
+        generation: how often a step has written to the store.
+        opened_in: id of the dataset it was read from; not kept.
     """
 
     run: str
@@ -110,6 +114,22 @@ class RunRecord:
     version: str = motive_fo.__version__
     created: str = ""
     updated: str = ""
+    id: str = ""
+    dataset_id: str = ""
+    query_dataset_id: str = ""
+    generation: int = 0
+    opened_in: str = ""
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether FiftyOne copied it from another dataset: by a clone, or by an import of an exported dataset."""
+        return self.dataset_id not in ("", self.opened_in)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is kept of it, plain data for JSON."""
+        known = asdict(self)
+        del known["opened_in"]
+        return known
 
     def section(self, name: str) -> Any:
         """Settings of one section: what the run was begun with, or the preset's."""
@@ -135,28 +155,6 @@ class RunRecord:
         return config
 
 
-def open_run(dataset: Any, run: str, store: str | Path | None = None) -> RunRecord:
-    """The record of a run, or a new one that is not saved yet.
-
-    Raises:
-        InputError: the name is taken by a field or a run that is not ours, or the store's place was changed.
-    """
-    require_name(run)
-    if has_run(dataset, run):
-        record = load_run(dataset, run)
-        if store is not None and whole_path(store) != record.store:
-            raise InputError(
-                f"run {run!r} keeps its store in {record.store}: leave --store out, or choose another run name"
-            )
-        return record
-    if run in dataset.list_runs() or dataset.has_sample_field(run):
-        raise InputError(
-            f"{run!r} is already a field or run of dataset {dataset.name!r} and not one of motive: choose --run"
-        )
-    place = store if store is not None else data_folder() / _slug(dataset.name) / f"{run}.zarr"
-    return RunRecord(run, whole_path(place), created=_now())
-
-
 def has_run(dataset: Any, run: str) -> bool:
     """Whether the dataset has a run of ours by this name."""
     return run in dataset.list_runs() and dataset.get_run_info(run).config.method == METHOD
@@ -170,8 +168,15 @@ def load_run(dataset: Any, run: str) -> RunRecord:
             f"dataset {dataset.name!r} has no run {run!r}; "
             + (f"it has: {', '.join(known)}" if known else "it has none yet")
         )
-    record: dict[str, Any] = json.loads(dataset.get_run_info(run).config.record)
-    return RunRecord(**record)
+    record = RunRecord(**json.loads(dataset.get_run_info(run).config.record), opened_in=dataset_id(dataset))
+    if record.run != run:
+        raise InputError(
+            f"run {run!r} of dataset {dataset.name!r} was called {record.run!r} when its fields were named, and was "
+            f"renamed where motive-fo is not installed: dataset.rename_run({run!r}, {record.run!r}) brings it back"
+        )
+    if record.query_dataset_id:
+        record.query_dataset = dataset_called(record.query_dataset_id)
+    return record
 
 
 def list_runs(dataset: Any) -> list[str]:
@@ -182,13 +187,20 @@ def list_runs(dataset: Any) -> list[str]:
 def save_run(dataset: Any, record: RunRecord) -> None:
     """Write the record into the dataset, new or again; what a step came from is noted with it."""
     note_fingerprints(record)
-    record.updated = _now()
-    # one JSON text: the database would turn dots and nested classes into something else
-    config = dataset.init_run(method=METHOD, record=json.dumps(asdict(record), sort_keys=True))
+    record.updated = now()
+    config = run_config(record)
     if record.run in dataset.list_runs():
         dataset.update_run_config(record.run, config)
     else:
         dataset.register_run(record.run, config)
+
+
+def run_config(record: RunRecord) -> Any:
+    """The record as FiftyOne keeps it."""
+    from motive_fo.dataset.fiftyone_run import MotiveRunConfig  # which imports FiftyOne
+
+    # one JSON text: the database would turn dots and nested classes into something else
+    return MotiveRunConfig(record=json.dumps(record.as_dict(), sort_keys=True))
 
 
 def note_fingerprints(record: RunRecord) -> None:
@@ -208,7 +220,18 @@ def note_fingerprints(record: RunRecord) -> None:
 
 
 def drop_run(dataset: Any, record: RunRecord) -> None:
-    """Remove the record and everything in the database it names, here and in the dataset of its queries."""
+    """Remove the record and everything in the database it names."""
+    from fiftyone.core.runs import Run
+
+    remove_traces(dataset, record)
+    Run.delete_run(dataset, record.run, cleanup=False)
+
+
+def remove_traces(dataset: Any, record: RunRecord) -> None:
+    """Remove what a run wrote into its dataset, and into that of its queries; what is gone already is no matter.
+
+    A copied record's queries are the original's: its fields there stay.
+    """
     fo = fiftyone()
     for view in record.views:
         if dataset.has_saved_view(view):
@@ -220,18 +243,14 @@ def drop_run(dataset: Any, record: RunRecord) -> None:
         if dataset.has_workspace(name):
             dataset.delete_workspace(name)
     holders = [dataset]
-    if record.query_dataset and fo.dataset_exists(record.query_dataset):
+    if record.query_dataset and not record.is_copy and fo.dataset_exists(record.query_dataset):
         holders.append(fo.load_dataset(record.query_dataset))
     for holder in holders:
         present = [name for name in record.groups if holder.has_sample_field(name)]
         if present:
             holder.delete_sample_fields(present)
-    dataset.delete_run(record.run)
 
 
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-
-
-def _now() -> str:
+def now() -> str:
+    """UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,6 +10,7 @@ from motive_fo.dataset.attribution_quality import STEP as QUALITY
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.curation import selection_of
 from motive_fo.dataset.motion_report import write_file
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_facts import Facts
 from motive_fo.dataset.run_figures import (
     gradient_section,
@@ -28,7 +29,6 @@ from motive_fo.quality.intervals import Estimate
 from motive_fo.quality.suite import said
 from motive_fo.report.plot import bars, intervals
 from motive_fo.report.run_page import Grid, RunPage, Section, SeenQuery
-from motive_fo.store.run_store import RunStore
 
 _LISTED: Final = 50
 _EXAMPLES: Final = 3
@@ -57,7 +57,7 @@ def write_report(
     dataset = dataset_of(as_samples(dataset))
     record = load_run(dataset, run)
     candidates, made = selection_of(dataset, run)
-    facts = Facts.gather(dataset, record, RunStore(record.store), candidates, made)
+    facts = Facts.gather(dataset, record, open_store(record), candidates, made)
     page = RunPage(
         title=f"Run {run} of {dataset.name}",
         summary=_summary(facts),

@@ -22,11 +22,11 @@ from motive_fo.dataset.choose import choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone
 from motive_fo.dataset.curation import HeldScores
 from motive_fo.dataset.fields import FIELDS
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.errors import InputError, MissingDependencyError, MotiveError
 from motive_fo.progress import Progress, silent
 from motive_fo.store.place import place_of
-from motive_fo.store.run_store import RunStore
 
 BLOCK: Final = 4096  # clips read from the database and written at a time
 
@@ -143,7 +143,7 @@ class _Cosines:
     def read(cls, record: RunRecord) -> _Cosines | None:
         if not place_of(record.store).is_there():
             return None
-        store = RunStore(record.store)
+        store = open_store(record)
         if not store.has_table("influence"):
             return None
         rows = store.scores("motion")

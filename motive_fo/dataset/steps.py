@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,30 @@ from motive_fo.config import (
     merge,
     plain,
 )
-from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
-from motive_fo.dataset.connect import as_samples, dataset_of, make_durable
+from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, ids_of, records_of
+from motive_fo.dataset.connect import as_samples, dataset_id, dataset_of, make_durable
 from motive_fo.dataset.fields import (
+    FIELDS,
     are_declared,
+    clear_fields,
     declare_fields,
+    strangers,
     write_fields,
     write_gradients,
     write_motion,
     write_states,
 )
 from motive_fo.dataset.overlay_files import remove_overlays
+from motive_fo.dataset.ownership import (
+    claim,
+    held_by,
+    notice,
+    open_run,
+    open_store,
+    owner_of,
+    register_once,
+    require_own,
+)
 from motive_fo.dataset.queries import run_queries
 from motive_fo.dataset.rates import note_rate
 from motive_fo.dataset.run_record import (
@@ -42,11 +55,17 @@ from motive_fo.dataset.run_record import (
     has_run,
     load_run,
     measured_folder,
-    open_run,
     save_run,
 )
 from motive_fo.dataset.views import save_motion_views
-from motive_fo.errors import FailureLimitError, InputError, MotiveError, StoreError, is_out_of_memory, not_enough_memory
+from motive_fo.errors import (
+    FailureLimitError,
+    InputError,
+    MotiveError,
+    StoreError,
+    is_out_of_memory,
+    not_enough_memory,
+)
 from motive_fo.flow.registry import settle_estimator
 from motive_fo.influence.checkpoints import checkpoint_weights
 from motive_fo.influence.doubt import rank_doubts
@@ -95,9 +114,9 @@ def compute_motion(
         preset: settings to start from, ``default`` or ``paper``; those given apart win. A run keeps what it was begun
             with, so another preset for a run that has results is refused like any other changed setting.
         retry_failed: compute clips again that failed before.
-        shard: ``2/8`` computes the second eighth of the clips into a store of its own beside the run's, and writes no
-            field and no record: one job of an array. ``store.merge.merge_stores`` joins them; the step without
-            ``shard`` then finds everything computed.
+        shard: ``2/8`` computes the second eighth of the clips into a store of its own beside the run's, and writes
+            nothing to the dataset but a new run's record: one job of an array. ``store.merge.merge_stores`` joins them;
+            the step without ``shard`` then finds everything computed.
 
     Raises:
         MotiveError: wrong settings, another run's store, no such dataset. A clip's failure is recorded on its sample
@@ -126,6 +145,7 @@ def compute_motion(
                 _write_motion_results(dataset, record, chosen, run_store, progress)
                 raise
         _write_motion_results(dataset, record, chosen, run_store, progress)
+        _clear_strangers(dataset, run_store, record.run, report)
         record.steps["motion"] = report.as_dict()
         if crew is None:  # a rate of this machine
             note_rate("motion", report)
@@ -196,6 +216,7 @@ def compute_gradients(
                     _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
                     raise
                 _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
+                _clear_strangers(dataset, run_store, record.run, reports[role])
                 record.steps[f"{role} gradients"] = reports[role].as_dict()
                 if crew is None:  # a rate of this machine
                     note_rate(f"{role} gradients", reports[role])
@@ -253,7 +274,11 @@ def score_influence(
             "influence_difference": motion_rank - whole_rank,
             "avoid_influence": avoid_rank,
         }
-        write_fields(dataset, run, [clips["train"].sample_ids[i] for i in scores.train_ids], columns, progress)
+        scored = [clips["train"].sample_ids[i] for i in scores.train_ids]
+        # those that were scored before and are not among the clips any more, or came with figures of another run
+        once = set(ids_of(dataset.match({f"{run}.influence": {"$ne": None}})).values()).difference(scored)
+        clear_fields(dataset, run, sorted(once), list(columns))
+        write_fields(dataset, run, scored, columns, progress)
         write_states(dataset, run, clips["train"], run_store, progress)
         record.steps["influence"] = report.as_dict()
     return report
@@ -261,13 +286,13 @@ def score_influence(
 
 def checkpoint_stores(dataset: Any, config: InfluenceConfig) -> dict[str, RunStore]:
     """The stores of the runs that ``checkpoints`` names, for ``pipeline.scoring``. Raises ``MotiveError``."""
-    return {name: RunStore(load_run(dataset, name).store) for name in checkpoint_weights(config.checkpoints)}
+    return {name: open_store(load_run(dataset, name)) for name in checkpoint_weights(config.checkpoints)}
 
 
 def query_scores(dataset: Any, query: str, run: str = "motive") -> dict[str, float]:
     """Cosines of one query with every scored training clip, from the store: clip id -> cosine, highest first."""
     dataset = dataset_of(as_samples(dataset))
-    scores = RunStore(load_run(dataset, run).store).scores("motion")
+    scores = open_store(load_run(dataset, run)).scores("motion")
     if query not in scores.query_ids:
         raise InputError(f"{query!r} is no query of run {run!r}; it has: {', '.join(scores.query_ids[:10])}")
     row = scores[scores.query_ids.index(query)]
@@ -291,7 +316,7 @@ def group_norms(
         MotiveError: no such run, no gradients yet, or no such sample.
     """
     dataset = dataset_of(as_samples(dataset))
-    sketches = RunStore(load_run(dataset, run).store).sketches(role)
+    sketches = open_store(load_run(dataset, run)).sketches(role)
     if not 0 <= sample < len(sketches.samples):
         raise InputError(f"run {run!r} has {len(sketches.samples)} timesteps and noises: sample is 0 or more, and less")
     ids = [clip_id for clip_id in sketches.ids if sketches.status(clip_id) in (Status.DONE, Status.STATIC)]
@@ -303,42 +328,90 @@ def group_norms(
     }
 
 
-def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -> RunRecord:
-    """Remove everything a run wrote: fields, views, maps, workspaces, overlays, store, record. Exported folders belong
-    to the user and stay.
+@dataclass(frozen=True)
+class DeletedRun:
+    """What is left of a run that was deleted.
 
-    Returns:
-        the record as it was, which names the exports.
+    Attributes:
+        run: its name.
+        exports: folders it exported to.
+        kept: why its store was left in place; None where it was deleted.
+    """
+
+    run: str
+    exports: list[str]
+    kept: str | None
+
+
+def delete_run(dataset: Any, run: str = "motive", *, keep_store: bool = False) -> DeletedRun:
+    """Remove everything a run wrote: fields, views, maps, workspaces, overlays, store, record. Exported folders belong
+    to the user and stay, and so does what belongs to another run: the store, overlays and queries of which a clone's
+    record is a copy.
     """
     dataset = dataset_of(as_samples(dataset))
     record = load_run(dataset, run)
-    if not keep_store:
+    whose = held_by(record)
+    if keep_store:
+        kept = f"the store {record.store} was kept, as asked"
+    elif whose in ("own", None):
+        kept = None
         delete_store(record.store)
-    remove_overlays(dataset, record)
+    else:
+        kept = f"{notice(record)}: it was left in place"
+    if not record.is_copy:
+        remove_overlays(dataset, record)
     drop_run(dataset, record)
-    return record
+    return DeletedRun(run, record.exports, kept)
 
 
 @contextmanager
 def open_step(
-    dataset: Any, run: str, store: str | Path | None, preset: Preset | None = None, shard: Shard | None = None
+    dataset: Any,
+    run: str,
+    store: str | Path | None,
+    preset: Preset | None = None,
+    shard: Shard | None = None,
+    *,
+    writes: bool = True,
 ) -> Iterator[tuple[RunRecord, RunStore]]:
     """A run's record and its store, held for writing. The record is saved before a new run's first step and after.
 
-    With ``shard`` the store is the shard's, and nothing is written to the dataset."""
+    With ``shard`` the store is the shard's, and nothing but a new run's record is written to the dataset. A step that
+    only reads the store (``writes`` False) goes on with one that belongs to another run, and holds it only if it owns
+    it.
+
+    Raises:
+        StoreError: the store belongs to another run.
+    """
     new = not has_run(dataset, run)
     record = open_run(dataset, run, store)
     if new and preset is not None:
         record.preset = preset
+    record.groups = record.groups or [run]
     if shard is not None:
+        if new:
+            record = register_once(dataset, record)
         with RunStore(shard.place(record.store), write=True) as run_store:
+            require_own(record, run_store)
             run_store.note_shard(str(shard))
+            if record.id:
+                run_store.note_owner(owner_of(dataset, record))
             yield record, run_store
         return
+    if not writes and held_by(record) not in ("own", None):
+        yield record, open_store(record)
+        save_run(dataset, record)
+        return
     with RunStore(record.store, write=True) as run_store:
-        if new:
-            record.groups = [run]
+        if not new:  # another step may have ended since it was read
+            dataset.reload()
+            record = load_run(dataset, run)
+        require_own(record, run_store)
+        if writes:
+            # the record first: if a kill comes between the two, it is ahead of the store, and still the owner's
+            claimed = claim(dataset, record, new=new)
             save_run(dataset, record)  # before its fields: whatever comes next, the run can be found and deleted
+            run_store.note_owner(claimed)
         if not are_declared(dataset, run):  # new, or killed while they were made
             declare_fields(dataset, run)
         try:
@@ -365,6 +438,7 @@ def open_step(
                 f"cannot write to {record.store}: {mend}, then run the step again: what was written is kept"
             ) from error
         save_run(dataset, record)
+        run_store.note_owner(owner_of(dataset, record))  # with the settings it has now
         make_durable(dataset)
 
 
@@ -407,7 +481,8 @@ def _choose_clips(dataset: Any, record: RunRecord, train: Any | None, query: Any
     record.train = train if isinstance(train, str) else record.train
     record.query = query if isinstance(query, str) else record.query
     holder = dataset_of(clips["query"].samples).name
-    record.query_dataset = holder if holder != dataset.name else record.query_dataset
+    if holder != dataset.name:
+        record.query_dataset, record.query_dataset_id = holder, dataset_id(dataset_of(clips["query"].samples))
     return clips
 
 
@@ -435,13 +510,25 @@ def _write_sketch_results(
     write_gradients(holder, record.run, chosen, store.sketches(role), progress)
 
 
+def _clear_strangers(dataset: Any, store: RunStore, run: str, report: StepReport) -> None:
+    if store.shard:
+        return
+    found = strangers(dataset, run, store)
+    if found:
+        clear_fields(dataset, run, list(found.values()), list(FIELDS))
+        report.notes.append(
+            f"{len(found)} clips bore figures that this run did not compute ({next(iter(found))}), as clips do that "
+            "are merged in from a dataset with a run of this name: their fields were emptied"
+        )
+
+
 def similar_motion(dataset: Any, clip_id: str, run: str = "motive") -> dict[str, float]:
     """Clips that move like this one: clip id -> similarity of flow histograms (HOOF) in [0, 1], most alike first.
 
     Needs no gradients, only ``compute_motion``. Clips in which nothing moves are left out.
     """
     dataset = dataset_of(as_samples(dataset))
-    table = RunStore(load_run(dataset, run).store).table("motion")
+    table = open_store(load_run(dataset, run)).table("motion")
     ids = [i for i in records_of(dataset).ids if i in table and i != clip_id]
     if clip_id not in table:
         raise InputError(f"run {run!r} knows no motion of {clip_id!r}: give a motive_id of the dataset")

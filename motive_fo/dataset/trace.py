@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from motive_fo.dataset.ownership import held_by
 from motive_fo.dataset.run_record import FINGERPRINTS, RunRecord, note_fingerprints
 from motive_fo.store.fingerprints import SCORING, origins
 
@@ -69,7 +70,7 @@ def trace(record: RunRecord) -> list[Traced]:
     Steps of records that were written before fingerprints were kept show those of the store as it is.
     """
     note_fingerprints(record)
-    now = origins(record.store)
+    now = {} if held_by(record) == "other" else origins(record.store)
     found = []
     for step, figures in FIGURES.items():
         known: dict[str, str] = record.steps.get(step, {}).get(FINGERPRINTS, {})

@@ -82,7 +82,8 @@ def run(config: RunConfig | str | Path, *, retry_failed: bool = False, progress:
     report.curate = curate(dataset, config.run, selection=config.selection, progress=progress)
     if config.export_to is not None:
         folder = Path(config.export_to).expanduser().absolute()
-        ours = str(folder) in load_run(dataset, config.run).exports
+        record = load_run(dataset, config.run)
+        ours = str(folder) in record.exports and not record.is_copy
         settings = replace(config.export, overwrite=config.export.overwrite or ours)
         report.export = export(dataset, folder, config.run, config=settings, progress=progress)
     report.seconds = time.perf_counter() - start

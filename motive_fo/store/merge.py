@@ -37,12 +37,14 @@ class MergeReport:
         merged: stores that were read.
         added: table -> rows that were written.
         present: table -> rows that were there already, with the same numbers.
+        taken_up: runs other than the target's own whose rows it took up.
     """
 
     store: str
     merged: list[str]
     added: dict[str, int] = field(default_factory=dict)
     present: dict[str, int] = field(default_factory=dict)
+    taken_up: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -51,6 +53,8 @@ class MergeReport:
 
 def merge_stores(target: str | Path, sources: Sequence[str | Path], *, partial: bool = False) -> MergeReport:
     """Join the rows of stores of one run into ``target``, which is made where it is missing. The sources stay.
+
+    The target stays its owner's; a new one is that of the run whose stores all of the sources are, else nobody's yet.
 
     Args:
         partial: merge what is there, although shards are missing or some of their clips are not computed yet.
@@ -80,6 +84,10 @@ def merge_stores(target: str | Path, sources: Sequence[str | Path], *, partial: 
         report = MergeReport(str(target), paths)
         for store in opened:
             _add(into, store, report)
+        runs = {store.owner.run: store.owner for store in opened if store.owner is not None}
+        if into.owner is None and len(runs) == 1 and all(store.owner is not None for store in opened):
+            into.note_owner(next(iter(runs.values())))
+        report.taken_up = [str(each) for run, each in runs.items() if into.owner is None or run != into.owner.run]
     return report
 
 

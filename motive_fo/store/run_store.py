@@ -3,7 +3,7 @@ scores.
 
 ::
 
-    <run>.zarr/          attributes: format "motive-fo", version
+    <run>.zarr/          attributes: format "motive-fo", version, owner (the run it belongs to; see ``owner``)
       motion/            one row per clip: statistics, curve, mask on the latent grid
       train/  query/     for each timestep and noise one table, one row per clip: sketches, gradient norms, losses
       parameters/        names and sizes of the attributed parameters
@@ -33,6 +33,7 @@ from zarr.errors import GroupNotFoundError
 
 from motive_fo.errors import StoreError, StoreMismatchError
 from motive_fo.store.identity import FORMAT_VERSION, Identity
+from motive_fo.store.owner import Owner
 from motive_fo.store.place import Folder, place_of
 from motive_fo.store.scores import ScoreRows, ScoreWriter, open_scores, without
 from motive_fo.store.sketches import Sample, SketchTables
@@ -107,6 +108,16 @@ class RunStore:
     def stored_samples(self, role: Role) -> list[Sample]:
         """Every timestep and noise that has sketches of a role, of whatever gradient step."""
         return SketchTables.all_stored(self._root, role)
+
+    @property
+    def owner(self) -> Owner | None:
+        """The run that may write to it; None where none was noted yet."""
+        return Owner.read(self._root.attrs.asdict())
+
+    def note_owner(self, owner: Owner | None) -> None:
+        """Note whose it is, for good; None gives it up."""
+        if self.owner != owner:
+            self._root.attrs.update({"owner": None if owner is None else owner.as_dict()})
 
     @property
     def shard(self) -> str | None:

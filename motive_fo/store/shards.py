@@ -44,3 +44,8 @@ class Shard:
         """Folder or URL of its store, beside the run's."""
         folder, slash, name = str(store).rpartition("/")
         return f"{folder}{slash}{Path(name).stem}.shard-{self.number}-of-{self.count}{Path(name).suffix}"
+
+
+def unsharded(store: str) -> str:
+    """The run's store beside which a shard's lies; any other store as it is."""
+    return re.sub(r"\.shard-\d+-of-\d+(?=(\.[^./]*)?$)", "", store)

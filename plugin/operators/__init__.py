@@ -6,7 +6,7 @@ from .compute import ComputeGradients, ComputeMotion, ImportClips, ScoreInfluenc
 from .curation import Baselines, Curate, Export, MarkQueries, Report
 from .pictures import DeleteOverlays, MapSketches, OpenWorkspace, SortByGradients, WriteOverlays
 from .quality import EvaluateAttribution
-from .runs import CancelJob, DeleteRun, ReplayRun, ShowFailed, ShowJobs, ShowRun
+from .runs import AdoptStore, CancelJob, DeleteRun, ReplayRun, ShowFailed, ShowJobs, ShowRun
 
 OPERATORS = (
     ImportClips,
@@ -22,6 +22,7 @@ OPERATORS = (
     ShowRun,
     ReplayRun,
     DeleteRun,
+    AdoptStore,
     ShowFailed,
     ShowJobs,
     CancelJob,

@@ -1,10 +1,12 @@
-"""Operators over runs and jobs: show a run, repeat it, delete it; see jobs, cancel one; the result a step shows."""
+"""Operators over runs and jobs: show, repeat and delete a run, adopt a store; see jobs, cancel one; a step's result."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from motive_fo.dataset.jobs import Job, cancel_job, list_jobs
+from motive_fo.dataset.ownership import held_by, notice
 from motive_fo.dataset.replay import TOLERANCE
 from motive_fo.dataset.run_record import RunRecord, list_runs, load_run
 from motive_fo.dataset.trace import trace
@@ -26,6 +28,8 @@ class ShowRun(FormOperator):
 
     def fill(self, ctx: Any, form: Form) -> None:
         record = _chosen_run(ctx, form)
+        if record is not None and (foreign := notice(record)):
+            form.warn(foreign)
         if record is not None:
             form.inputs.md("\n\n".join(_paragraphs(record)), name="about")
 
@@ -84,7 +88,8 @@ class DeleteRun(FormOperator):
         if ctx.params.get("confirm") != record.run:
             form.refuse("confirm", f"type {record.run} to delete it")
         kept = f" These exports stay: {', '.join(record.exports)}." if record.exports else ""
-        store = "" if ctx.params.get("keep_store") else f", the store {record.store}"
+        own = held_by(record) == "own" and not ctx.params.get("keep_store")
+        store = f", the store {record.store}" if own else ""
         extras = [*record.brain_keys, *record.workspaces, *([record.overlays] if record.overlays else [])]
         more = f", {', '.join(extras)}" if extras else ""
         form.warn(f"Removes the fields {record.run}.*, {len(record.views)} saved views{store}{more}.{kept}")
@@ -92,9 +97,34 @@ class DeleteRun(FormOperator):
     def execute(self, ctx: Any) -> None:
         import motive_fo
 
-        record = motive_fo.delete_run(ctx.dataset, run_of(ctx), keep_store=bool(ctx.params.get("keep_store")))
-        ctx.ops.notify(f"deleted run {record.run!r}", variant="success")
+        done = motive_fo.delete_run(ctx.dataset, run_of(ctx), keep_store=bool(ctx.params.get("keep_store")))
+        ctx.ops.notify(f"deleted run {done.run!r}" + (f"; {done.kept}" if done.kept else ""), variant="success")
         ctx.ops.clear_view()
+        ctx.trigger("reload_dataset")
+
+
+class AdoptStore(FormOperator):
+    """A store that becomes a run's own."""
+
+    step, label = "adopt_store", "adopt store"
+    description = "Make a store this dataset's own: after a clone, an import, a restored backup, or a deleted run."
+    button = "Adopt"
+
+    def fill(self, ctx: Any, form: Form) -> None:
+        copied = [record for record in map(partial(load_run, ctx.dataset), list_runs(ctx.dataset)) if notice(record)]
+        first = copied[0] if copied else None
+        form.add("store", "str", required=True, default=first and first.store, label="Store", description="its folder")
+        form.add("run", "str", label="Run", description="that is to own it; the one it was made for where empty")
+        form.add("take", "bool", default=False, label="Take it", description="from a run that may still use it")
+        for record in copied:
+            form.warn(notice(record) or "")
+
+    def execute(self, ctx: Any) -> None:
+        import motive_fo
+
+        taken, run = bool(ctx.params.get("take")), ctx.params.get("run") or None
+        done = motive_fo.adopt_store(ctx.dataset, ctx.params["store"], run, take=taken)
+        ctx.ops.notify(f"run {done.run!r} owns {done.store}: {done.clips} clips are in it", variant="success")
         ctx.trigger("reload_dataset")
 
 

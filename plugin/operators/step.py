@@ -27,8 +27,9 @@ import motive_fo
 from motive_fo.dataset.connect import dataset_of
 from motive_fo.dataset.jobs import start_job
 from motive_fo.dataset.outcome import Outcome, outcome
+from motive_fo.dataset.ownership import open_run
 from motive_fo.dataset.rates import rate_of
-from motive_fo.dataset.run_record import RunRecord, has_run, list_runs, load_run, open_run
+from motive_fo.dataset.run_record import RunRecord, has_run, list_runs, load_run
 from motive_fo.dataset.views import FAILED, view_name
 from motive_fo.errors import MotiveError
 from motive_fo.progress import Pace, Progress, duration

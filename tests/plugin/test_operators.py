@@ -363,3 +363,16 @@ def test_baselines_are_views_of_the_selections_size(scored):
     assert said.startswith("5 baselines saved as views")
     selection = scored.load_saved_view("motive: selection").count()
     assert scored.load_saved_view("motive: baseline random 1").count() == selection
+
+
+def test_a_clone_adopts_the_store_that_its_original_left(dataset):
+    motive_fo.compute_motion(dataset)
+    copy, store = dataset.clone(f"{dataset.name}-copy", persistent=True), load_run(dataset, "motive").store
+    form, _ = _form("adopt_store", copy)
+    assert form["store"]["default"] == store
+    assert any("record was copied" in str(each) for each in form.values())
+    dataset.delete()
+    _operator("adopt_store")(copy, store=store)
+    copy.reload()
+    assert motive_fo.compute_motion(copy).computed == 0
+    copy.delete()
