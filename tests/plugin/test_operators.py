@@ -365,7 +365,9 @@ def test_baselines_are_views_of_the_selections_size(scored):
     assert scored.load_saved_view("motive: baseline random 1").count() == selection
 
 
-def test_a_clone_adopts_the_store_that_its_original_left(dataset):
+def test_a_clone_adopts_the_store_that_its_original_left(database, corpus):
+    install_plugin()
+    dataset = _import(corpus, f"left-{uuid.uuid4().hex[:8]}")
     motive_fo.compute_motion(dataset)
     copy, store = dataset.clone(f"{dataset.name}-copy", persistent=True), load_run(dataset, "motive").store
     form, _ = _form("adopt_store", copy)
