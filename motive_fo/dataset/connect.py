@@ -119,7 +119,17 @@ def load_dataset(name: str) -> Any:
 
 
 def require_video(samples: Any) -> None:
-    """Raise ``InputError`` unless the collection holds videos."""
+    """Raise ``InputError`` unless the collection holds videos, each a sample of its own.
+
+    The samples of a clips view are parts of videos, in a dataset that FiftyOne makes for the view and throws away:
+    motion would be measured from the film's start, and what a run writes would be lost with them.
+    """
+    if getattr(samples, "_is_clips", False):
+        raise InputError(
+            "a clips view (to_clips, to_trajectories) holds parts of videos, and a run needs each clip as a file: "
+            "write them (view.export(FOLDER, dataset_type=fiftyone.types.VideoDirectory)) and import those (motive "
+            "import FOLDER NAME), or cut the videos into windows of one length (motive import --windows)"
+        )
     if samples.media_type != "video":
         kind = f"{samples.media_type} samples" if samples.media_type else "no samples"
         raise InputError(f"dataset {dataset_of(samples).name!r} holds {kind}; videos are needed")
