@@ -378,6 +378,10 @@ class ExportConfig:
     ] = "symlink"
     overwrite: Annotated[bool, Field(description="renew the export that is in the folder")] = False
     strict: Annotated[bool, Field(description="refuse if the trainer would not train on some of the clips")] = False
+    stale: Annotated[
+        Literal["skip", "keep"],
+        Field(description="clips whose file or caption was replaced after they were scored: leave them out, or not"),
+    ] = "skip"
     frames: Annotated[
         int | None, Field(ge=2, description="frames the trainer is asked for; those the clips were scored with if open")
     ] = None

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import Preset, SelectionConfig, merge
-from motive_fo.dataset.choose import ids_of, values_of
+from motive_fo.dataset.choose import ids_of, records_of, samples_with, values_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.fields import write_fields
 from motive_fo.dataset.imports import CAPTION_FIELD
 from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
+from motive_fo.dataset.stale import scored_before_gradients, stale_clips, stale_sentence
 from motive_fo.dataset.steps import Changes, open_step
 from motive_fo.dataset.views import save_motion_views, save_selection_views
 from motive_fo.errors import InputError
@@ -52,6 +53,7 @@ class CurateReport:
         passed_over: better placed clips that were not taken -> why.
         unmet: quotas that could not be met -> share that was reached.
         views: saved view -> number of clips.
+        notes: what a user should know, such as selected clips whose files were replaced since.
     """
 
     clips: int
@@ -63,6 +65,7 @@ class CurateReport:
     passed_over: dict[str, str] = field(default_factory=dict)
     unmet: dict[str, float] = field(default_factory=dict)
     views: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -111,6 +114,7 @@ def curate(
             passed_over=made.chosen.passed_over,
             unmet=made.chosen.unmet,
             views=views,
+            notes=_notes(dataset, record, run_store, [*made.chosen.ids, *candidates.queries]),
         )
         record.steps["curate"] = {
             "clips": report.clips,
@@ -121,6 +125,13 @@ def curate(
             "views": views,
         }
     return report
+
+
+def _notes(dataset: Any, record: RunRecord, store: RunStore, used: Sequence[str]) -> list[str]:
+    """What a selection rests on that is not so any more. Of the clips, those that are selected are looked at."""
+    notes = [sentence for sentence in (scored_before_gradients(record),) if sentence is not None]
+    stale = stale_clips(records_of(samples_with(dataset, used)).records, store)
+    return [*notes, stale_sentence(stale, "of the selected clips and queries")] if stale else notes
 
 
 def what_if(
@@ -191,6 +202,25 @@ class HeldScores(Mapping[str, npt.NDArray[np.float32]]):
     def nbytes(self) -> int:
         """Bytes that are held."""
         return sum(scores.nbytes for scores in self._held.values())
+
+
+@dataclass(frozen=True)
+class _Present:
+    """The values of scores of which those of clips without a sample are unknown: who deletes a sample takes it out of
+    the ranking."""
+
+    rows: ScoreRows
+    gone_N: npt.NDArray[np.bool_]
+
+    def __getitem__(self, query: int | slice) -> npt.NDArray[np.float32]:
+        known = self.rows.read() if isinstance(query, slice) else self.rows[query]
+        return np.where(self.gone_N, np.float32(np.nan), known)
+
+    @classmethod
+    def of(cls, rows: ScoreRows, sample_ids: Mapping[str, str]) -> ScoreRows:
+        """The rows themselves where every clip has its sample."""
+        gone_N = np.asarray([clip_id not in sample_ids for clip_id in rows.train_ids], np.bool_)
+        return ScoreRows(rows.query_ids, rows.train_ids, cls(rows, gone_N)) if gone_N.any() else rows
 
 
 @dataclass(frozen=True)
@@ -268,6 +298,8 @@ class ScoredClips:
         """Raises ``StoreError`` where the run was not scored."""
         rows = store.scores("motion")
         table = store.table("motion")
+        sample_ids = ids_of(dataset)
+        present = partial(_Present.of, sample_ids=sample_ids)
 
         def motion() -> dict[str, float]:
             known = [clip_id for clip_id in rows.train_ids if clip_id in table]
@@ -275,16 +307,16 @@ class ScoredClips:
 
         return cls(
             record.run,
-            HeldScores({"motion": rows, "whole": store.scores("whole", axes=rows)}),
+            HeldScores({"motion": present(rows), "whole": present(store.scores("whole", axes=rows))}),
             rows.train_ids,
             run_queries(dataset, record, rows.query_ids),
             _WhenAsked(motion),
             _WhenAsked(partial(values_of, dataset, "tags")),
             _WhenAsked(partial(_captions, dataset)),
-            ids_of(dataset),
+            sample_ids,
             {"motion": _sketches(store, MASKED), "whole": _sketches(store, UNMASKED)},
             partial(table.read, "hoof"),
-            store.scores_without(axes=rows),
+            [present(each) for each in store.scores_without(axes=rows)],
         )
 
     def candidates(self, config: SelectionConfig) -> Candidates:

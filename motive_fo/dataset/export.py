@@ -9,7 +9,9 @@ from typing import Any
 from motive_fo.config import ExportConfig, merge
 from motive_fo.dataset.choose import choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import RunRecord, load_run, save_run
+from motive_fo.dataset.stale import stale_clips
 from motive_fo.dataset.views import selected_view
 from motive_fo.errors import InputError
 from motive_fo.exporters.base import ExportItem, ExportReport
@@ -18,6 +20,7 @@ from motive_fo.exporters.registry import LAYOUTS, build_exporter
 from motive_fo.exporters.survival import Measured, Survival
 from motive_fo.models.registry import model_card
 from motive_fo.progress import Progress, silent
+from motive_fo.store.place import place_of
 
 _ABOUT = ("influence", "votes", "rank", "motion_mean")
 
@@ -53,7 +56,7 @@ def export(
     view = selected_view(dataset, record) if samples is dataset else samples
     given: ExportConfig = merge(ExportConfig(), config, "export")
     report = build_exporter(given.layout).write(
-        export_items(view, run),
+        export_items(view, record),
         Path(folder).expanduser(),
         config=given,
         scored=scored_as(record),
@@ -101,7 +104,7 @@ def survival(
     if samples is dataset:
         view = selected_view(dataset, record) if "curate" in record.steps else choose_train(dataset, record.train)
     given: ExportConfig = merge(ExportConfig(), config, "export")
-    items = export_items(view, run)
+    items = export_items(view, record)
     if not items:
         raise InputError("there are no clips in what was chosen: choose another view")
     scored = scored_as(record)
@@ -115,21 +118,23 @@ def scored_as(record: RunRecord) -> ScoredAs:
     return ScoredAs(clip.resolve(card), clip.decoder, clip.short, card.frame_rule, clip.time_limit)
 
 
-def export_items(view: Any, run: str) -> list[ExportItem]:
+def export_items(view: Any, record: RunRecord) -> list[ExportItem]:
     """The clips of a view, in its order. Frames and rate come from the import's probe while the file is as large."""
-    chosen = records_of(view)
+    chosen, run = records_of(view), record.run
+    stale = frozenset(stale_clips(chosen.records, open_store(record)) if place_of(record.store).is_there() else ())
     columns = [view.values(f"{run}.{name}") for name in _ABOUT]
     facts = view.values([f"metadata.{name}" for name in ("total_frame_count", "frame_rate", "size_bytes")])
     return [
         ExportItem(
-            record.id,
-            record.path,
-            record.caption,
-            record.start,
+            clip.id,
+            clip.path,
+            clip.caption,
+            clip.start,
             dict(zip(_ABOUT, values, strict=True)),
-            _known(record.path, *known),
+            _known(clip.path, *known),
+            clip.id in stale,
         )
-        for record, values, known in zip(
+        for clip, values, known in zip(
             chosen.records, zip(*columns, strict=True), zip(*facts, strict=True), strict=True
         )
     ]

@@ -15,6 +15,7 @@ from motive_fo.dataset.fields import strangers
 from motive_fo.dataset.motion_report import motion_settings
 from motive_fo.dataset.ownership import notice, open_store
 from motive_fo.dataset.run_record import RunRecord, load_run
+from motive_fo.dataset.stale import scored_before_gradients, stale_clips, stale_sentence
 from motive_fo.pipeline.refusals import outlier_sentence, outlying_gradients
 from motive_fo.store.inspection import verify_store
 from motive_fo.store.merge import tables_of
@@ -106,6 +107,8 @@ def _dataset_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[st
                 f"{len(orphans)} rows of {name} belong to no sample ({orphans[0]}): harmless, delete the run "
                 "and compute it again to be rid of them"
             )
+    if stale := stale_clips(chosen.records, store):
+        faults.append(stale_sentence(stale, "clips"))
     foreign = strangers(dataset, record.run, store)
     if foreign:
         faults.append(
@@ -147,6 +150,8 @@ def _record_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[str
         rows = len(store.sketches(role).ids) if store.has_table(role) else 0
         if rows < claimed:
             faults.append(f"the record says {claimed} clips have {role} gradients, the store has {rows}: {_AGAIN}")
+    if sentence := scored_before_gradients(record):
+        faults.append(sentence)
     gone = [view for view in record.views if not dataset.has_saved_view(view)]
     if gone:
         faults.append(f"the saved view {gone[0]!r} is gone: {_AGAIN}")

@@ -51,7 +51,8 @@ def outcome(report: Any) -> Outcome:
     if isinstance(report, CurateReport):
         unmet = tuple(f"the quota {quota} could not be met: {share:.0%}" for quota, share in report.unmet.items())
         return Outcome(
-            f"{len(report.selected)} of {report.clips} scored clips selected; {len(report.views)} saved views", unmet
+            f"{len(report.selected)} of {report.clips} scored clips selected; {len(report.views)} saved views",
+            (*unmet, *report.notes),
         )
     if isinstance(report, ExportReport):
         same = "; nothing had to be changed" if report.unchanged else ""

@@ -57,6 +57,7 @@ from motive_fo.dataset.run_record import (
     measured_folder,
     save_run,
 )
+from motive_fo.dataset.stale import GENERATION, stale_clips, stale_sentence
 from motive_fo.dataset.views import save_motion_views
 from motive_fo.errors import (
     FailureLimitError,
@@ -217,7 +218,9 @@ def compute_gradients(
                     raise
                 _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
                 _clear_strangers(dataset, run_store, record.run, reports[role])
-                record.steps[f"{role} gradients"] = reports[role].as_dict()
+                last = record.steps.get(f"{role} gradients", {}).get(GENERATION, 0)
+                generation = record.generation if reports[role].computed else last
+                record.steps[f"{role} gradients"] = {**reports[role].as_dict(), GENERATION: generation}
                 if crew is None:  # a rate of this machine
                     note_rate(f"{role} gradients", reports[role])
     return reports
@@ -256,6 +259,9 @@ def score_influence(
                 f"{len(again)} of {len(scores.query_ids)} queries are training clips too ({first}): "
                 "each finds its own video first; leave them out of one of the two"
             )
+        for role, what in (("train", "clips"), ("query", "queries")):
+            if stale := stale_clips(clips[role].records, run_store):
+                report.notes.append(stale_sentence(stale, what))
         avoid_Q = np.asarray([q.avoid for q in run_queries(dataset, record, scores.query_ids)], np.bool_)
         motion_rank, whole_rank, avoid_rank = (
             mean_ranks(rows, np.flatnonzero(chosen_Q).tolist())
@@ -280,7 +286,7 @@ def score_influence(
         clear_fields(dataset, run, sorted(once), list(columns))
         write_fields(dataset, run, scored, columns, progress)
         write_states(dataset, run, clips["train"], run_store, progress)
-        record.steps["influence"] = report.as_dict()
+        record.steps["influence"] = {**report.as_dict(), GENERATION: record.generation}
     return report
 
 

@@ -43,6 +43,7 @@ class ExportItem:
         start: seconds into the file at which the clip begins.
         about: what else is known of it, for the manifest.
         measured: frames and rate of the file where they are known already; it is probed otherwise.
+        stale: whether its file or caption is another one than when it was scored.
     """
 
     id: str
@@ -51,6 +52,7 @@ class ExportItem:
     start: float = 0.0
     about: Mapping[str, Any] = field(default_factory=dict)
     measured: Measured | None = None
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -327,6 +329,10 @@ def _measured(
     """Each item with frames and rate of what will be exported, or why it cannot be. Files are probed side by side."""
 
     def look(item: ExportItem) -> Measured | str:
+        if item.stale and config.stale == "skip":
+            return (
+                "file or caption was replaced after it was scored: compute gradients and score again, or --stale keep"
+            )
         begins = item.start + scored.spec.start
         if config.media != "reencode":
             if item.path.suffix.lower() not in exporter.suffixes:

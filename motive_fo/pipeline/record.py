@@ -99,6 +99,26 @@ def _is_current(
     return version_of(record, with_caption=with_caption).content == content
 
 
+def replaced(table: Table, records: Sequence[ClipRecord], *, with_caption: bool) -> list[ClipRecord]:
+    """The records with a result of another file or caption than they have now.
+
+    A file that was touched and is equal is none of them, nor is one that cannot be read: whoever needs it says so.
+    """
+    states = table.states([record.id for record in records])
+    computed = [
+        record for record, state in zip(records, states.tolist(), strict=True) if state in (Status.DONE, Status.STATIC)
+    ]
+    return [record for record in outdated(table, computed, with_caption=with_caption) if _is_readable(record.path)]
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        file_stamp(path)
+    except (ClipError, OSError):
+        return False
+    return True
+
+
 def as_clip_error(error: BaseException) -> ClipError:
     """What is recorded on a clip. Anything unforeseen is ``internal_error``, with one line of text."""
     if isinstance(error, ClipError):
