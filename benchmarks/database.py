@@ -112,7 +112,7 @@ def fill_motion(store: Any, ids: list[str], seed: int = 0) -> Any:
             table._array(name)[rows] = rng.random((rows.stop - first, width), np.float32)
     status = np.full(len(ids), Status.DONE, np.uint8)
     status[::50], status[1::100] = Status.STATIC, Status.FAILED
-    table._array("status")[:] = status
+    table.finish(status)
     return store.table("motion")
 
 
@@ -133,7 +133,7 @@ def fill_sketches(store: Any, ids: dict[str, list[str]]) -> None:
             table._array("sketch")[rows] = rng.standard_normal((count, 2, DIMENSION), np.float32)
             table._array("norm")[rows] = rng.random((count, 2)) + 1
             table._array("loss")[rows] = rng.random((count, 2))
-        table._array("status")[:] = np.full(len(of_role), Status.DONE, np.uint8)
+        table.finish(np.full(len(of_role), Status.DONE, np.uint8))
 
 
 def imports(folder: Path, clips: int, parts: Parts) -> None:

@@ -71,7 +71,7 @@ def fill(path: Path, clips: int, near: tuple[int, float] | None, dtype: str) -> 
                 for key, part in zip(columns, values, strict=True):
                     table._array(key)[rows] = part
                 first = rows.stop
-            table._array("status")[:] = np.full(count, Status.DONE, np.uint8)
+            table.finish(np.full(count, Status.DONE, np.uint8))
 
 
 def scored(path: Path, clips: int) -> npt.NDArray[np.float32]:

@@ -48,7 +48,7 @@ def fill_store(path: Path, clips: int, dtype: str = "float32") -> None:
             for first in range(0, count, _BLOCK):
                 rows = slice(first, min(count, first + _BLOCK))
                 table._array("sketch")[rows] = rng.standard_normal((rows.stop - first, 2, DIMENSION), np.float32)
-            table._array("status")[:] = np.full(count, Status.DONE, np.uint8)
+            table.finish(np.full(count, Status.DONE, np.uint8))
 
 
 def sketch_files(path: Path) -> list[Path]:

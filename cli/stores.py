@@ -40,7 +40,7 @@ def info_command(store: str, out: Output) -> None:
 @output_options(progress=False)
 @click.pass_context
 def verify_command(ctx: click.Context, store: str, repair: bool, out: Output) -> None:
-    """Read all of STORE, a folder or URL, and say what is wrong: checksums, missing chunks, empty or repeated rows.
+    """Read all of STORE, a folder or URL, and say what is wrong: lost files, checksums, empty or repeated rows.
 
     The exit code is 1 where something is, also where it was repaired: the rows are still to be computed.
 

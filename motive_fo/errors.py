@@ -40,6 +40,10 @@ class StoreMismatchError(StoreError):
     """The store was computed with other settings: its numbers may not be mixed with the new ones."""
 
 
+class StoreDamageError(StoreError, ValueError):
+    """A part of a store is lost or altered; the text names it and its clips. Nothing was written."""
+
+
 class FailureLimitError(MotiveError):
     """More clips of a step failed than is allowed; what was computed until then is kept."""
 

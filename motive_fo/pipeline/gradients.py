@@ -21,7 +21,7 @@ from motive_fo.models.base import StagedModel, VideoModel
 from motive_fo.pipeline.crew import Answer, Crew, Order, answers_of
 from motive_fo.pipeline.encoding import Encodings, encodings
 from motive_fo.pipeline.measured import MeasuredMotion
-from motive_fo.pipeline.motion import MotionSettings, decoded, open_motion, rows_by, take_known
+from motive_fo.pipeline.motion import MotionSettings, decoded, measured_again, open_motion, rows_by, take_known
 from motive_fo.pipeline.preparing import UNMEASURED, KnownMask, Prepared, known_mask, prepare
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
 from motive_fo.pipeline.refusals import FailureLimit, outlier_sentence, outlying_gradients
@@ -187,6 +187,9 @@ def compute_sketch_table(
             settings.motion.measured(known_motion, report.notes) as measured,
             _encodings(settings, crew, kept_encodings, scratch) as source,
         ):
+            lost = [r for r in records if r.id not in missing and motion_table.status(r.id) == Status.PENDING]
+            for row in measured_again(lost, motion_table, measured, settings.motion, report, crew):
+                motion_table.put(row)
             unmeasured = outdated(motion_table, todo, with_caption=False, retry_failed=retry_failed)
             no_motion = {r.id for r in take_known(unmeasured, motion_table, measured, settings.motion, report)}
             step = _Step(settings, source, motion_table, measured, repeated, report, crew)

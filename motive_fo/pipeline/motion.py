@@ -297,6 +297,22 @@ def take_known(
     return left
 
 
+def measured_again(
+    records: Sequence[ClipRecord],
+    table: Table,
+    measured: MeasuredMotion,
+    settings: MotionSettings,
+    report: StepReport,
+    crew: Crew | None,
+) -> Iterator[Row]:
+    """Rows of clips that have sketches and no motion any more; what was measured before is written at once."""
+    if not records:
+        return
+    report.notes.append(f"motion of {len(records)} clips was missing and is computed again")
+    left = take_known(records, table, measured, settings, report)
+    yield from rows_here(left, settings, report, measured) if crew is None else rows_by(crew, left, report, measured)
+
+
 def measured_before(records: Sequence[ClipRecord], measured: MeasuredMotion) -> set[str]:
     """Ids of the clips whose motion was measured before. Every file is read."""
     if not len(measured):

@@ -162,6 +162,7 @@ def _open(
         raise StoreError(
             f"none of the {len(queries)} queries can be used: {listing(refused)}. Queries must decode and must move"
         )
+    require_numbers(query_tables, usable, "queries")
     return Scorable(train_tables, query_tables, usable, refused, counts)
 
 
@@ -189,6 +190,19 @@ def _require_rows(tables: SketchTables, ids: Sequence[str], what: str) -> dict[s
     if missing:
         raise StoreError(f"{missing} of {len(ids)} {what} have no gradients yet: run the gradient step first")
     return {status.name.lower(): counts[status] for status in Status if counts[status]}
+
+
+def require_numbers(tables: SketchTables, ids: Sequence[str], what: str) -> None:
+    """Raise ``StoreError`` where clips that are done have no finite sketch: a status is no proof of one. Of very many,
+    the first are looked at."""
+    ids = ids[:CHUNK_ROWS]
+    finite_N = np.isfinite(tables.read("sketch", ids)).all((1, 2, 3))
+    without = [clip_id for clip_id, finite in zip(ids, finite_N, strict=True) if not finite]
+    if without:
+        raise StoreError(
+            f"{len(without)} {what} are done and have no finite sketch ({', '.join(without[:5])}): the store is "
+            "damaged. Mark them as not computed (motive store verify STORE --repair), then run the gradient step again"
+        )
 
 
 def _reason(table: SketchTables, clip_id: str) -> str:

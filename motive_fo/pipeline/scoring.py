@@ -23,7 +23,7 @@ from motive_fo.influence.doubt import scores_and_without
 from motive_fo.influence.leakage import mask_overlap, without_overlap
 from motive_fo.pipeline.refusals import ScoreSpread
 from motive_fo.pipeline.report import StepReport
-from motive_fo.pipeline.scorable import Scorable, listing, open_all
+from motive_fo.pipeline.scorable import Scorable, listing, open_all, require_numbers
 from motive_fo.progress import Progress, silent
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.scores import ScoreRows, without
@@ -141,7 +141,7 @@ def _write_scores(
     """Score and keep it. Returns queries whose scores are all alike: they are to be left out, and the rest kept again.
 
     Raises:
-        StoreError: the scores of every query are; nothing was kept.
+        StoreError: the scores of every query are, or clips that are done have none; nothing was kept.
     """
     first = opened[0][1]
     settings: dict[str, Any] = {
@@ -153,11 +153,17 @@ def _write_scores(
     progress("influence", 0, len(train))
     samples = len(first.train.samples)
     kinds = [*KINDS, *(without(s) for s in range(samples if samples > 1 else 0))]
+    done_N = np.logical_and.reduce([one.train.states(train) == Status.DONE for _, one in opened])
+    unscored: list[str] = []
     with store.begin_scores(kinds, train, first.queries, settings) as writer:
         for done, arrays in _score_blocks(opened, train, store, config):
             block = dict(zip(kinds, arrays, strict=True))
             writer.put(block)
             spread.add(block["motion"])
+            known_QB = np.isfinite(block["motion"])
+            columns = slice(done - known_QB.shape[1], done)
+            lacking = np.flatnonzero(done_N[columns] & ~known_QB.all(0)) + columns.start
+            unscored += [train[n] for n in lacking.tolist()]
             progress("influence", done, len(train))
         alike = [query for query, same in zip(first.queries, spread.alike_Q, strict=True) if same]
         if alike and len(alike) == len(first.queries):
@@ -165,6 +171,8 @@ def _write_scores(
                 f"all training clips have the same score for every query ({len(alike)}): such scores rank nothing and "
                 "were not kept. Look at the gradients (motive doctor --dataset NAME --run RUN)"
             )
+        for _, one in opened:
+            require_numbers(one.train, unscored, "training clips")
     return alike
 
 

@@ -1,19 +1,23 @@
 """Numbers and texts read straight from an array's chunk files, and lines of numbers that grow in them.
 
-A chunk of numbers lies on disk as its little-endian bytes and their CRC-32C, a chunk of texts as one Zstandard frame:
-there is little to decode. Zarr's own way takes a task, two copies and fresh memory for each chunk, which at a million
-clips is as much processor time as multiplying their sketches. Here the files are read into one array, and checked.
-Whatever is not as expected (another layout or place, a missing chunk, a checksum that does not match) is left to Zarr,
-which fills in or raises as it always does. Zarr writes chunks whole; here a chunk's file grows with what comes, so that
-a line of a million numbers is one file and was never in memory.
+A chunk of numbers lies on disk as its little-endian bytes and their CRC-32C, a chunk of texts as one Zstandard frame
+and its CRC-32C: there is little to decode. Zarr's own way takes a task, two copies and fresh memory for each chunk,
+which at a million clips is as much processor time as multiplying their sketches. Here the files are read into one
+array, and checked. Whatever is not as expected (another layout or place, a missing chunk, a checksum that does not
+match) is left to Zarr, which fills in or raises as it always does. Zarr writes chunks whole; here a chunk's file grows
+with what comes, so that a line of a million numbers is one file and was never in memory.
+
+Zarr takes a chunk that is not there for one of nothing but fill values, and writes none for such: whether a chunk was
+lost cannot be told. So arrays are written by ``every_chunk``, and ``absent`` says which chunks are not there.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +26,111 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs import VLenUTF8, Zstd  # type: ignore[import-untyped]
+from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
+from zarr.core.array_spec import ArrayConfigParams
 from zarr.core.metadata import ArrayV3Metadata
+from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 _CHECKSUM: Final = 4  # bytes
+#: of arrays of numbers, which hardly compress and are read often, and of texts. A checksum notices flipped bits.
+NUMBERS: Final = (Crc32cCodec(),)
+TEXTS: Final = (ZstdCodec(), Crc32cCodec())
+#: of arrays as they are made: see ``every_chunk``.
+EVERY_CHUNK: Final[ArrayConfigParams] = {"write_empty_chunks": True}
+_HALF_WRITTEN: Final = ".partial"  # what Zarr renames when it is complete
+_TEXTS_OF_OLD: Final = [VLenUTF8Codec, ZstdCodec]  # without a checksum
+
+Chunk = tuple[int, ...]
+"""A chunk's place along each axis."""
+
+
+def every_chunk(array: zarr.Array[Any], rows: int | None = None) -> zarr.Array[Any]:
+    """The same array, of which every chunk is written that holds something; with ``rows``, chunks can be written beyond
+    its end, before it is resized to so many rows."""
+    shape = array.shape if rows is None else (rows, *array.shape[1:])
+    assert isinstance(array.metadata, ArrayV3Metadata)
+    metadata = array.metadata.update_shape(shape)
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=array.store_path, config=EVERY_CHUNK))
+
+
+def absent(
+    array: zarr.Array[Any], chunks: Iterable[Chunk] | None = None, there: Container[str] | None = None
+) -> list[Chunk]:
+    """Which of these chunks of an array are not there; of all of its chunks where none are named.
+
+    Args:
+        there: what ``listed`` said, where several arrays are asked for.
+    """
+    if chunks is None:
+        chunks = product(*(range(-(-n // size)) for n, size in zip(array.shape, array.chunks, strict=True)))
+    wanted = [] if 0 in array.shape else list(chunks)
+    if isinstance(array.store_path.store, LocalStore):
+        file_of = _files(array)
+        return [chunk for chunk in wanted if not file_of(*chunk).is_file()]
+    assert isinstance(array.metadata, ArrayV3Metadata)
+    if there is None:
+        there = _keys(array.store_path.store, array.path) if wanted else ()
+    return [chunk for chunk in wanted if f"{array.path}/{array.metadata.encode_chunk_key(chunk)}" not in there]
+
+
+def listed(group: zarr.Group) -> set[str] | None:
+    """All objects of a group, for ``absent``; None of a folder, where looking for a file costs as little."""
+    store = group.store_path.store
+    return None if isinstance(store, LocalStore) else _keys(store, group.path)
+
+
+def holds_anything(group: zarr.Group, name: str) -> bool:
+    """Whether anything lies under a name in a group, also where its ``zarr.json`` is lost."""
+    store, path = group.store_path.store, f"{group.path}/{name}".lstrip("/")
+    if isinstance(store, LocalStore):  # the first file will do
+        return any(each.is_file() and each.suffix != _HALF_WRITTEN for each in (store.root / path).rglob("*"))
+    return bool(_keys(store, path))
+
+
+def children(group: zarr.Group) -> set[str]:
+    """Names in a group, also of what has lost its ``zarr.json``, and of folders that a kill left empty."""
+    store = group.store_path.store
+    _forget_listings(store)
+
+    async def names() -> set[str]:
+        return {name.rstrip("/") async for name in store.list_dir(group.path)}
+
+    return sync(names())
+
+
+def remove(group: zarr.Group, name: str) -> None:
+    """Remove one file or object of a group, where it is there."""
+    sync(group.store_path.store.delete(f"{group.path}/{name}".lstrip("/")))
+
+
+def orphaned(group: zarr.Group) -> list[str]:
+    """The ``zarr.json`` that are lost: of arrays and groups below this one that hold something all the same."""
+    keys = _keys(group.store_path.store, group.path)
+    parts = (key.split("/") for key in keys)
+    nodes = {"/".join(each[:n]) for each in parts for n in range(1, len(each)) if "c" not in each[:n]}
+    return sorted(f"{node}/zarr.json" for node in nodes if f"{node}/zarr.json" not in keys)
+
+
+def _keys(store: Store, path: str) -> set[str]:
+    """All files or objects below a path of a store."""
+    if isinstance(store, LocalStore):
+        found = (each for each in (store.root / path).rglob("*") if each.suffix != _HALF_WRITTEN)
+        return {each.relative_to(store.root).as_posix() for each in found if each.is_file()}
+    _forget_listings(store)
+
+    async def every() -> set[str]:
+        return {key async for key in store.list_prefix(f"{path}/" if path else "")}
+
+    return sync(every())
+
+
+def _forget_listings(store: Store) -> None:
+    """Have object storage look again: others wrote meanwhile."""
+    files: Any = getattr(store, "fs", None)
+    if files is not None:
+        files.invalidate_cache()
 
 
 def read_rows(array: zarr.Array[Any], low: int, high: int) -> npt.NDArray[Any]:
@@ -62,28 +166,39 @@ def read_line(array: zarr.Array[Any], row: int) -> npt.NDArray[Any]:
     return np.asarray(array[row])
 
 
-def read_texts(array: zarr.Array[Any]) -> list[str]:
-    """All of an array of texts with one axis, as ``array[:].tolist()`` gives it."""
-    if _codecs(array) == [VLenUTF8Codec, ZstdCodec]:
-        texts, frame, file_of = VLenUTF8(), Zstd(), _files(array)
+def read_texts(array: zarr.Array[Any], low: int = 0, high: int | None = None) -> list[str]:
+    """Rows ``low`` to ``high`` (not included, the end where open) of an array of texts with one axis, as
+    ``array[low:high].tolist()`` gives them."""
+    high = array.shape[0] if high is None else min(high, array.shape[0])
+    codecs = _codecs(array)
+    if codecs in (_TEXTS_OF_OLD, [*_TEXTS_OF_OLD, Crc32cCodec]):
+        file_of, size = _files(array), array.chunks[0]
         read: list[str] = []
-        try:
-            for chunk in range(-(-array.shape[0] // array.chunks[0])):
-                read += texts.decode(frame.decode(file_of(chunk).read_bytes())).tolist()
-        except Exception:  # missing, or damaged in one of many ways: Zarr says which
-            read = []
-        if len(read) >= array.shape[0]:
-            return read[: array.shape[0]]  # the last chunk is stored whole
-    return list(np.asarray(array[:]).tolist())
+        with suppress(Exception):  # missing, or damaged in one of many ways: Zarr says which
+            for chunk in range(low // size, -(-high // size)):
+                read += _decoded(file_of(chunk).read_bytes(), size, checked=Crc32cCodec in codecs)
+            return read[low % size : low % size + max(0, high - low)]  # chunks are stored whole
+    return list(np.asarray(array[low:high]).tolist())
+
+
+def _decoded(data: bytes, size: int, *, checked: bool) -> list[str]:
+    """The texts of a chunk. Raises one of many errors where it is damaged."""
+    frame, checksum = (data[:-_CHECKSUM], data[-_CHECKSUM:]) if checked else (data, b"")
+    if checked and int.from_bytes(checksum, "little") != int(google_crc32c.value(frame)):
+        raise ValueError("checksum")
+    texts: list[str] = VLenUTF8().decode(Zstd().decode(frame)).tolist()
+    if len(texts) != size:
+        raise ValueError("length")
+    return texts
 
 
 def write_texts(array: zarr.Array[Any], texts: Sequence[str]) -> None:
     """Fill an empty array of texts with one axis and one chunk."""
-    if _codecs(array) == [VLenUTF8Codec, ZstdCodec] and array.chunks == array.shape == (len(texts),):
+    if _codecs(array) == [*_TEXTS_OF_OLD, Crc32cCodec] and array.chunks == array.shape == (len(texts),):
         frame = Zstd().encode(VLenUTF8().encode(np.asarray(texts, object)))
         file = _files(array)(0)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(frame)
+        file.write_bytes(frame + int(google_crc32c.value(frame)).to_bytes(_CHECKSUM, "little"))
     elif texts:
         array[:] = np.asarray(texts, dtype=np.dtypes.StringDType())
 

@@ -29,6 +29,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from motive_fo.errors import StoreError
+from motive_fo.store.chunks import EVERY_CHUNK, NUMBERS, absent
 
 Kind = Literal["latents", "captions"]
 KINDS: Final[tuple[Kind, ...]] = ("latents", "captions")
@@ -95,7 +96,7 @@ class EncodingStore:
         try:
             group = zarr.open_group(place, mode="r")
             facts = cast(dict[str, Any], group.attrs.asdict())
-            arrays = {name: np.asarray(array[:]) for name, array in group.arrays()}
+            arrays = {name: _whole(array) for name, array in group.arrays()}
         except Exception:  # flipped bits, a file that is gone: zarr and the disk say it in many ways
             shutil.rmtree(place, ignore_errors=True)
             return None
@@ -115,7 +116,8 @@ class EncodingStore:
                     chunks=values.shape,
                     dtype=values.dtype,
                     # captions are padded with zeros to one length, which compresses to nothing; latents do not compress
-                    compressors=[ZstdCodec(level=1), Crc32cCodec()] if kind == "captions" else [Crc32cCodec()],
+                    compressors=[ZstdCodec(level=1), Crc32cCodec()] if kind == "captions" else NUMBERS,
+                    config=EVERY_CHUNK,
                 )[...] = values
             part.rename(place)
         except OSError as error:
@@ -175,6 +177,13 @@ def clear(folder: str | Path) -> Contents:
         folder.rename(gone)  # at once, so that a run that is going on sees all of it or nothing
         shutil.rmtree(gone, ignore_errors=True)
     return held
+
+
+def _whole(array: zarr.Array[Any]) -> npt.NDArray[Any]:
+    """All of an array. Raises ``ValueError`` where a chunk is not there, which Zarr takes for zeros."""
+    if absent(array):
+        raise ValueError("a chunk is missing")
+    return np.asarray(array[:])
 
 
 def _require_ours(folder: Path) -> None:

@@ -19,11 +19,10 @@ from motive_fo.errors import StoreError
 from motive_fo.store.address import is_url
 from motive_fo.store.identity import require_equal
 from motive_fo.store.place import place_of
-from motive_fo.store.run_store import Role, RunStore
+from motive_fo.store.run_store import ROLES, TABLES, RunStore
 from motive_fo.store.shards import Shard
 from motive_fo.store.table import Status, Table
 
-_ROLES: Final[tuple[Role, ...]] = ("query", "train")
 _BLOCK: Final = 1024
 _SETTLED: Final = (Status.DONE, Status.STATIC)
 
@@ -61,6 +60,7 @@ def merge_stores(target: str | Path, sources: Sequence[str | Path], *, partial: 
 
     Raises:
         StoreMismatchError: a store was computed with other settings.
+        StoreDamageError: a chunk of a store is lost or altered.
         StoreError: a store is missing, incomplete or being written to, or a clip has other numbers in two of them.
     """
     paths = [str(source) for source in sources]
@@ -74,6 +74,7 @@ def merge_stores(target: str | Path, sources: Sequence[str | Path], *, partial: 
     with ExitStack() as held:
         opened = [held.enter_context(RunStore(path, write=True)) for path in paths]  # nobody writes meanwhile
         _require_all_shards(opened, partial)
+        _require_nothing_lost(opened)
         _require_one_run(opened)
         _require_complete(opened, partial)
         _require_same_rows(opened)
@@ -93,13 +94,7 @@ def merge_stores(target: str | Path, sources: Sequence[str | Path], *, partial: 
 
 def tables_of(store: RunStore) -> Iterator[tuple[str, Table]]:
     """Every table of a store by its name, to read from."""
-    if store.has_table("motion"):
-        yield "motion", store.table("motion")
-    for role in _ROLES:
-        if store.has_table(role):
-            stored = store.stored_samples(role)
-            for sample, table in store.sketches(role, stored).tables.items() if stored else ():
-                yield f"{role}/{sample.table}", table
+    return ((name, store.table(name)) for name in store.table_names())
 
 
 def _require_all_shards(stores: Sequence[RunStore], partial: bool) -> None:
@@ -115,6 +110,12 @@ def _require_all_shards(stores: Sequence[RunStore], partial: bool) -> None:
             f"shard {absent[0]}/{max(counts)} is not among the stores ({len(absent)} are missing): name all of them, "
             "or merge what there is (--partial)"
         )
+
+
+def _require_nothing_lost(stores: Sequence[RunStore]) -> None:
+    for store in stores:
+        for _, table in tables_of(store):
+            table.require_whole()
 
 
 def _require_one_run(stores: Sequence[RunStore]) -> None:
@@ -183,10 +184,10 @@ def _add(into: RunStore, store: RunStore, report: MergeReport) -> None:
     if store.has_table("parameters"):
         into.keep_parameters(store.read_parameters())
     pairs: list[tuple[str, Table, Table]] = []
-    if store.has_table("motion"):
-        its = store.table("motion")
-        pairs.append(("motion", its, into.table("motion", its.own_columns, its.identity)))
-    for role in _ROLES:
+    for name in (name for name in store.table_names() if name in TABLES):
+        its = store.table(name)
+        pairs.append((name, its, into.table(name, its.own_columns, its.identity)))
+    for role in ROLES:
         if store.has_table(role) and store.stored_samples(role):
             in_use = [s for s in store.sketches(role).samples if s in store.stored_samples(role)]
             others = [s for s in store.stored_samples(role) if s not in in_use]

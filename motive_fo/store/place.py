@@ -148,7 +148,8 @@ class Folder:
 
     def current(self, root: zarr.Group, name: str) -> str | None:
         # asked for twice: the new one may have come after the first look, and the one before gone after the second
-        return next((found for found in (name, f"{name}{_REPLACED}", name) if found in root), None)
+        looked = (name, f"{name}{_REPLACED}", name)
+        return next((found for found in looked if (self.path / found / "zarr.json").is_file()), None)
 
     def replace(self, root: zarr.Group, name: str, new: str) -> None:
         if (self.path / name).exists():
@@ -261,7 +262,11 @@ class Remote:
                 ) from error
 
     def current(self, root: zarr.Group, name: str) -> str | None:
-        return self._names(root).get(name) or (name if name in root else None)  # copied there from a folder
+        known = self._names(root).get(name)
+        if known is None:  # copied there from a folder
+            self._files.invalidate_cache()
+            known = name if self._files.exists(f"{self._path}/{name}/zarr.json") else None
+        return known
 
     def replace(self, root: zarr.Group, name: str, new: str) -> None:
         root.attrs.update({_NAMES: {**self._names(root), name: new}})

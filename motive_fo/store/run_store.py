@@ -20,18 +20,19 @@ from __future__ import annotations
 import errno
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Final, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.errors import GroupNotFoundError
 
-from motive_fo.errors import StoreError, StoreMismatchError
+from motive_fo.errors import StoreDamageError, StoreError, StoreMismatchError
+from motive_fo.store.chunks import EVERY_CHUNK, NUMBERS, TEXTS, children, orphaned, write_texts
+from motive_fo.store.damage import damaged_part, whole_array
 from motive_fo.store.identity import FORMAT_VERSION, Identity
 from motive_fo.store.owner import Owner
 from motive_fo.store.place import Folder, place_of
@@ -40,6 +41,9 @@ from motive_fo.store.sketches import Sample, SketchTables
 from motive_fo.store.table import Column, Table
 
 Role = Literal["train", "query"]
+ROLES: Final[tuple[Role, ...]] = ("query", "train")
+#: tables that are no sketches'; ``measured`` is of what is kept beside the runs.
+TABLES: Final = ("motion", "measured")
 
 
 class RunStore:
@@ -59,13 +63,18 @@ class RunStore:
         if not write and not self.place.is_there():
             raise StoreError(f"there is no store at {self.place}: compute motion or gradients first")
         if self.place.holds_other_files():
-            raise StoreError(f"{self.place} is not a store of motive: it holds other files")
+            raise StoreError(
+                f"{self.place} is not a store of motive: it holds other files, or has lost its zarr.json (then put "
+                "that back from a copy, or from any other run's store of this version)"
+            )
         if write:
             self.place.acquire()
         try:
             self._root = self.place.open(write=write)
-        except (GroupNotFoundError, OSError, ValueError) as error:
+        except Exception as error:  # of an altered zarr.json too, which Zarr says in many ways
             self.close()
+            if isinstance(error, MemoryError):
+                raise
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise StoreError(f"cannot write to {self.place}: no space left on the disk; make room first") from error
             raise StoreError(f"{self.place} is not a store of motive: {error}") from error
@@ -88,11 +97,34 @@ class RunStore:
                 self.close()
                 raise StoreError(f"cannot write to {self.place}: {error.strerror or error}; mend the disk") from error
 
-    def table(self, name: str, columns: Mapping[str, Column] | None = None, identity: Identity | None = None) -> Table:
-        """A table; with ``columns`` for writing (under ``identity``), without for reading."""
-        if columns is None and name not in self._root:
-            raise StoreError(f"the run has no table '{name}' yet")
-        return Table(self._root, name, columns, identity)
+    def table(
+        self,
+        name: str,
+        columns: Mapping[str, Column] | None = None,
+        identity: Identity | None = None,
+        *,
+        damaged: bool = False,
+    ) -> Table:
+        """A table; with ``columns`` for writing (under ``identity``), without for reading. See ``Table``."""
+        try:
+            return Table(self._root, name, columns, identity, damaged=damaged)
+        except KeyError:
+            raise StoreError(f"the run has no table '{name}' yet") from None
+
+    def table_names(self) -> list[str]:
+        """Every table, those of sketches as ``train/t750.748-n0``: see ``table``."""
+        names = [name for name in TABLES if Table.is_there(self._root, name)]
+        sketches = (f"{role}/{each.table}" for role in ROLES for each in self.stored_samples(role))
+        return [*names, *(name for name in sketches if Table.is_there(self._root, name))]
+
+    def describe_again(self, name: str) -> None:
+        """Write the lost or altered ``zarr.json`` of a table of sketches, as far as those of its role say it."""
+        role, _, table = name.partition("/")
+        SketchTables.describe_again(self._root, role, table)
+
+    def lost_files(self) -> list[str]:
+        """``zarr.json`` of groups and arrays that hold something all the same."""
+        return orphaned(self._root)
 
     def sketches(
         self,
@@ -108,6 +140,10 @@ class RunStore:
     def stored_samples(self, role: Role) -> list[Sample]:
         """Every timestep and noise that has sketches of a role, of whatever gradient step."""
         return SketchTables.all_stored(self._root, role)
+
+    def sketch_identity(self, role: str) -> dict[str, Any]:
+        """Settings that all sketches of a role share."""
+        return SketchTables.shared_identity(self._root, role)
 
     @property
     def owner(self) -> Owner | None:
@@ -135,12 +171,10 @@ class RunStore:
         arrays were made, of which ``status`` is the last."""
         if name not in ("motion", "train", "query"):
             return self._found(name) is not None
-        if name not in self._root:
-            return False
         if name == "motion":
-            return f"{name}/status" in self._root
+            return Table.is_there(self._root, name)
         samples = SketchTables.in_use(self._root, name)
-        return bool(samples) and all(f"{name}/{sample.table}/status" in self._root for sample in samples)
+        return bool(samples) and all(Table.is_there(self._root, f"{name}/{sample.table}") for sample in samples)
 
     def write_scores(
         self,
@@ -189,7 +223,8 @@ class RunStore:
         found = self._found("influence")
         if found is None:
             return []
-        kinds = takewhile(lambda kind: f"{found}/{kind}" in self._root, map(without, count()))
+        held = children(cast(zarr.Group, self._root[found]))
+        kinds = takewhile(held.__contains__, map(without, count()))
         return [open_scores(self._root, found, kind, axes) for kind in kinds]
 
     def scoring_id(self) -> str | None:
@@ -204,20 +239,29 @@ class RunStore:
 
     def keep_parameters(self, sizes: Mapping[str, int]) -> None:
         """Keep the names and sizes of the attributed parameters, once for all sketches of the run."""
-        if self._found("parameters") and self.read_parameters() == dict(sizes):
-            return
+        with suppress(StoreDamageError):  # replaced
+            if self._found("parameters") and self.read_parameters() == dict(sizes):
+                return
         with self._replacing("parameters", {}) as group:
-            names = group.create_array("name", shape=(len(sizes),), dtype=str, chunks=(max(1, len(sizes)),))
-            names[:] = np.asarray(list(sizes), dtype=np.dtypes.StringDType())
-            group.create_array("size", data=np.asarray(list(sizes.values()), np.int64))
+            write_texts(
+                group.create_array(
+                    "name", shape=(len(sizes),), dtype=str, chunks=(max(1, len(sizes)),), compressors=TEXTS
+                ),
+                list(sizes),
+            )
+            values = np.asarray(list(sizes.values()), np.int64)
+            group.create_array("size", data=values, compressors=NUMBERS, config=EVERY_CHUNK)
 
     def read_parameters(self) -> dict[str, int]:
         """Elements of each attributed parameter by its name, in the order of names."""
         found = self._found("parameters")
         if found is None:
             raise StoreError("the run has no gradients yet: run the gradient step first (motive gradients)")
-        group = cast(zarr.Group, self._root[found])
-        names, sizes = (np.asarray(cast("zarr.Array[Any]", group[key])[:]) for key in ("name", "size"))
+        again = "Run the gradient step again, which writes it (motive gradients)"
+        names = whole_array(self._root, found, "name", again)
+        sizes = whole_array(self._root, found, "size", again)
+        if len(names) != len(sizes):
+            raise damaged_part(self._root, found, f"{len(names)} names and {len(sizes)} sizes", again)
         return {str(name): int(size) for name, size in zip(names, sizes, strict=True)}
 
     @contextmanager

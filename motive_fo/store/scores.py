@@ -13,21 +13,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore
 
-from motive_fo.errors import StoreError
-from motive_fo.store.chunks import Lines, read_line, read_texts, write_texts
+from motive_fo.errors import StoreDamageError, StoreError
+from motive_fo.store.chunks import EVERY_CHUNK, NUMBERS, TEXTS, Lines, absent, children, read_line, write_texts
+from motive_fo.store.damage import damaged_part, is_damage, listing, sentence, whole_array
 
 #: columns that wait to be written together take about this much for each of two kinds of score, less where there are
 #: more: in files, which grow, and elsewhere, where a chunk is written whole.
 _BUFFER_BYTES: Final = (4 << 20, 48 << 20)
+#: the way out where a scoring is damaged.
+AGAIN: Final = "Score it again, which replaces all of it (motive influence)"
 #: scores of a query that spread less than this are rounding to float32.
 ALIKE: Final = 1e-6
 _CHUNK_CLIPS: Final = (1 << 14, 1 << 20)  # at least and at most
@@ -46,6 +49,7 @@ class ScoreRows:
     train_ids: list[str]
     _values: Any  # (Q, N): an array of Zarr or NumPy
     _is_current: Callable[[], bool] = lambda: True
+    _damaged: Callable[[str], StoreDamageError] = StoreDamageError
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,17 +64,23 @@ class ScoreRows:
         if not 0 <= query < len(self):
             raise IndexError(query)
         self._require_current()
-        return (
-            read_line(self._values, query) if isinstance(self._values, zarr.Array) else np.asarray(self._values[query])
-        )
+        if not isinstance(self._values, zarr.Array):
+            return np.asarray(self._values[query])
+        try:
+            return read_line(self._values, query)
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            raise self._damaged(f"query {self.query_ids[query]}: {sentence(error)}") from error
 
     def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
         return (self[query] for query in range(len(self)))
 
     def read(self) -> npt.NDArray[np.float32]:
         """All of them: (Q, N), 4 Q N bytes."""
-        self._require_current()
-        return np.asarray(self._values[:])
+        if not isinstance(self._values, zarr.Array):
+            return np.asarray(self._values[:])
+        return np.stack([*self]) if len(self) else np.empty(self.shape, np.float32)
 
     def held(self) -> ScoreRows:
         """The same from memory, whatever becomes of the store."""
@@ -103,7 +113,8 @@ class ScoreWriter:
                 chunks=(1, max(1, -(-self._clips // max(1, chunks))) if grows else self._columns),
                 dtype="float32",
                 fill_value=float("nan"),
-                compressors=[Crc32cCodec()],  # cosines hardly compress; a checksum notices flipped bits
+                compressors=NUMBERS,
+                config=EVERY_CHUNK,
             )
             for name in kinds
         }
@@ -165,7 +176,9 @@ class ScoreWriter:
 
 def _write_ids(group: zarr.Group, axes: Mapping[str, Sequence[str]]) -> None:
     for name, ids in axes.items():
-        texts = group.create_array(name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),))
+        texts = group.create_array(
+            name, shape=(len(ids),), dtype=str, chunks=(max(1, len(ids)),), compressors=TEXTS, config=EVERY_CHUNK
+        )
         write_texts(texts, ids)
 
 
@@ -175,17 +188,34 @@ def without(sample: int) -> str:
 
 
 def open_scores(parent: zarr.Group, name: str, kind: str, axes: ScoreRows | None = None) -> ScoreRows:
-    """One kind of a finished scoring, the group ``name``. Raises ``StoreError`` where there is no such kind."""
+    """One kind of a finished scoring, the group ``name``. Raises ``StoreError`` where there is no such kind, and
+    ``StoreDamageError`` where a part of it is lost."""
 
     def stamp() -> Any:
         return cast(zarr.Group, parent[name]).attrs.asdict().get("id") if name in parent else None
 
-    group, opened = cast(zarr.Group, parent[name]), stamp()
-    if kind not in group:
+    def damaged(part: str, what: str) -> StoreDamageError:
+        return damaged_part(parent, f"{name}/{part}", what, AGAIN)
+
+    try:
+        group, opened = cast(zarr.Group, parent[name]), stamp()
+        there = kind in children(group)
+        values = cast("zarr.Array[Any]", group[kind]) if there else None
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        raise damaged(kind, sentence(error)) from error
+    if values is None:
         raise StoreError(f"the run has no scores called {kind!r}: score it again (motive influence)")
-
-    def ids(key: str) -> list[str]:
-        return read_texts(cast("zarr.Array[Any]", group[key]))
-
-    query, train = (axes.query_ids, axes.train_ids) if axes else (ids("query_id"), ids("train_id"))
-    return ScoreRows(query, train, group[kind], lambda: stamp() == opened)
+    if axes:
+        query, train = axes.query_ids, axes.train_ids
+    else:
+        query, train = (whole_array(parent, name, key, AGAIN) for key in ("query_id", "train_id"))
+    if values.shape != (len(query), len(train)):
+        raise damaged(kind, f"{values.shape} scores of {len(query)} queries and {len(train)} clips")
+    if gone := absent(values):
+        row, column = gone[0]
+        clips = train[column * values.chunks[1] : (column + 1) * values.chunks[1]]
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        raise damaged(kind, f"a chunk is missing, of query {query[row]} and clips {listing(clips)}{more}")
+    return ScoreRows(query, train, values, lambda: stamp() == opened, partial(damaged, kind))

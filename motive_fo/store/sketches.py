@@ -20,10 +20,13 @@ import numpy.typing as npt
 import zarr
 
 from motive_fo.errors import StoreError
+from motive_fo.store.chunks import children, holds_anything, remove
+from motive_fo.store.damage import damaged_part, part_of
 from motive_fo.store.identity import Identity, require_equal
 from motive_fo.store.table import Column, Status, Table
 
 _NAME: Final = re.compile(r"t(.+)-n(\d+)")
+_AGAIN: Final = "Delete this file and run the gradient step again, which writes it"
 _WORST_FIRST: Final = (Status.PENDING, Status.FAILED, Status.STATIC, Status.DONE)
 _PLACE: Final = np.argsort(_WORST_FIRST)  # of each status in that order
 
@@ -72,12 +75,13 @@ class SketchTables:
         groups: Sequence[str] = (),
     ) -> None:
         self.role = role
+        group = part_of(parent, role, _AGAIN)
         if columns is None:
-            if role not in parent:
+            if group is None:
                 raise StoreError(f"the run has no gradients of {role} clips yet: run the gradient step first")
-            self._group = cast(zarr.Group, parent[role])
+            self._group = group
         else:
-            self._group = parent.require_group(role)
+            self._group = parent.require_group(role) if group is None else group
             self._claim(identity or {}, samples or (), groups)
         self.samples = list(samples) if samples is not None else self.in_use(parent, role)
         if columns is None:
@@ -112,7 +116,8 @@ class SketchTables:
     @staticmethod
     def in_use(parent: zarr.Group, role: str) -> list[Sample]:
         """The samples of the role's last gradient step; they may have no tables yet."""
-        known = cast(zarr.Group, parent[role]).attrs.asdict()
+        group = part_of(parent, role, _AGAIN)
+        known = {} if group is None else group.attrs.asdict()
         try:
             return [Sample(float(t), int(n)) for t, n in cast(list[Any], known.get("samples", []))]
         except (TypeError, ValueError, OverflowError):
@@ -120,6 +125,29 @@ class SketchTables:
                 f"the attribute 'samples' of the store's {role} clips is damaged: run the gradient step again, which "
                 "writes it"
             ) from None
+
+    @staticmethod
+    def shared_identity(parent: zarr.Group, role: str) -> dict[str, Any]:
+        """Settings that all sketches of a role share; empty where there are none, or they are lost."""
+        group = part_of(parent, role, _AGAIN)
+        said = {} if group is None else group.attrs.asdict().get("identity", {})
+        return said if isinstance(said, dict) else {}
+
+    @staticmethod
+    def describe_again(parent: zarr.Group, role: str, table: str) -> None:
+        """Write the ``zarr.json`` of a table that lost its own: its settings are those that all sketches of the role
+        share, its timestep and noise are its name.
+
+        Raises:
+            StoreDamageError: those settings are lost too.
+        """
+        group, match = part_of(parent, role, _AGAIN), _NAME.fullmatch(table)
+        shared = SketchTables.shared_identity(parent, role)
+        if group is None or match is None or not shared:
+            raise damaged_part(parent, f"{role}/zarr.json", "it is missing", _AGAIN)
+        remove(group, f"{table}/zarr.json")
+        identity = {**shared, "timestep": float(match[1]), "noise": int(match[2])}
+        group.create_group(table, attributes={"identity": identity})
 
     @property
     def stored(self) -> list[Sample]:
@@ -129,7 +157,8 @@ class SketchTables:
     @staticmethod
     def all_stored(parent: zarr.Group, role: str) -> list[Sample]:
         """``stored`` of a role, none where there are no sketches."""
-        return _stored(cast(zarr.Group, parent[role])) if role in parent else []
+        group = part_of(parent, role, _AGAIN)
+        return [] if group is None else _stored(group)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -202,5 +231,5 @@ def _by_clip(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 def _stored(group: zarr.Group) -> list[Sample]:
-    found = (_NAME.fullmatch(name) for name in group.group_keys())
+    found = (_NAME.fullmatch(name) for name in children(group) if holds_anything(group, name))
     return sorted(Sample(float(match[1]), int(match[2])) for match in found if match)

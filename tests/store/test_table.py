@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from motive_fo.errors import StoreError, StoreMismatchError
+from motive_fo.errors import StoreDamageError, StoreError, StoreMismatchError
 from motive_fo.store import table as table_module
 from motive_fo.store.identity import provenance, require_equal
 from motive_fo.store.table import Column, Row, Status, Table
@@ -144,15 +144,15 @@ def test_a_kill_while_rows_are_added_leaves_a_sound_table(group, monkeypatch):
     assert again.read("norm", ["a", "b"]).tolist() == [1.0, 2.0]
 
 
-def test_a_column_that_is_missing_is_made_again(group):
+def test_a_column_that_is_missing_is_named(group):
     import shutil
 
     table = Table(group, "train", COLUMNS)
     table.put(_row("a"))
     table.flush()
     shutil.rmtree(group.store.root / "train" / "count")
-    table = Table(group, "train", COLUMNS)
-    assert table.read("count", ["a"]).tolist() == [0]
+    with pytest.raises(StoreDamageError, match=r"column count: its zarr\.json is missing"):
+        Table(group, "train", COLUMNS)
 
 
 def test_flipped_bits_are_noticed(group):
