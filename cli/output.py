@@ -241,10 +241,16 @@ def run_lines(report: RunReport) -> list[str]:
 
 def import_lines(data: dict[str, Any]) -> list[str]:
     """An import's report in a line or two."""
+    from motive_fo.dataset.imports import conflict_sentence
+
     line = (
         f"import: {data['added']} new, {data['updated']} updated, {data['unchanged']} unchanged in {data['dataset']!r}"
     )
     lines = [line]
+    if data["kept"]:
+        lines.append(f"  {data['kept']} keep their caption: the source has none, or it was corrected here")
+    if data["conflicts"]:
+        lines.append(f"  {conflict_sentence(data['conflicts'])}")
     if data["without_caption"]:
         lines.append(f"  {data['without_caption']} without a caption")
     if data["unreadable"]:

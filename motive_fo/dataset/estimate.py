@@ -22,9 +22,9 @@ import numpy as np
 from motive_fo.clips.policy import plan
 from motive_fo.clips.probe import probe
 from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig, Preset, RunConfig
-from motive_fo.dataset.choose import choose_queries, choose_train, records_of
+from motive_fo.dataset.choose import choose_queries, choose_train, records_of, values_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
-from motive_fo.dataset.imports import list_clips
+from motive_fo.dataset.imports import BROUGHT_FIELD, caption_after, list_clips
 from motive_fo.dataset.listing import Entry
 from motive_fo.dataset.run_record import RunRecord, encodings_folder, measured_folder, open_run
 from motive_fo.errors import ClipError, InputError
@@ -253,6 +253,8 @@ def _records_after_import(
 ) -> tuple[dict[str, list[ClipRecord]], int]:
     """The clips of each role as they would be after the import, and how many of them are new to the dataset."""
     known = {} if dataset is None else {(r.path, r.start): r for r in records_of(dataset).records}
+    noted = dataset is not None and dataset.has_sample_field(BROUGHT_FIELD)
+    brought = values_of(dataset, BROUGHT_FIELD) if noted else {}
     records: dict[str, list[ClipRecord]] = {}
     selectors = {"query": config.query, "train": config.train}
     for role, selector in selectors.items():
@@ -269,8 +271,12 @@ def _records_after_import(
             present, entries = records_of(chosen).records, {}
         found = {(r.path, r.start): r for r in present}
         for at, entry in entries.items():
-            clip_id = known[at].id if at in known else entry.id
-            found[at] = ClipRecord(clip_id, entry.path, entry.caption, entry.start)
+            old = known.get(at)
+            found[at] = (
+                ClipRecord(entry.id, entry.path, entry.caption, entry.start)
+                if old is None
+                else replace(old, caption=caption_after(old.caption, brought.get(old.id), entry.caption))
+            )
         records[role] = list(found.values())
     new = {at for entries in listed.values() for e in entries if (at := (e.path, e.start)) not in known}
     return records, len(new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from motive_fo.progress import Progress, silent
 ID_FIELD = "motive_id"
 CAPTION_FIELD = "caption"
 START_FIELD = "motive_start"
+BROUGHT_FIELD = "motive_caption"
 
 _BATCH = 1000
 
@@ -31,7 +32,9 @@ class ImportReport:
         dataset: name of the dataset.
         added, updated: samples new to the dataset, and samples that were there and got a new caption or tag.
         unchanged: samples that were there already.
-        without_caption: clips of this import with an empty caption.
+        kept: of these two, those that keep a caption which the source does not have: see ``caption_after``.
+        conflicts: of ``kept``, those for which the source has a new caption too: clip id -> the one that was not taken.
+        without_caption: clips of this import that are left with an empty caption.
         unreadable: files that no decoder opens; they are imported and every step records why.
         skipped: files in the folder that are not taken for videos, by name.
     """
@@ -40,6 +43,8 @@ class ImportReport:
     added: int = 0
     updated: int = 0
     unchanged: int = 0
+    kept: int = 0
+    conflicts: dict[str, str] = field(default_factory=dict)
     without_caption: int = 0
     unreadable: int = 0
     skipped: list[str] = field(default_factory=list)
@@ -62,7 +67,8 @@ def import_clips(
 ) -> ImportReport:
     """Import clips into a dataset, which is made where it does not exist, and tag them with their role.
 
-    Importing the same clips again changes nothing but captions that differ.
+    Importing the same clips again changes nothing but captions that are new in the source. What was written or
+    corrected in the dataset stays, and where both changed the report says so.
 
     Args:
         source: a folder, searched with its subfolders; or a ``.jsonl``, ``.json`` or ``.csv`` file with one clip per
@@ -96,8 +102,9 @@ def import_clips(
         target = fo.Dataset(dataset, persistent=True)
     _declare_fields(target)
     old = {known[at]: entry for entry in entries if (at := (str(entry.path), entry.start)) in known}
+    own = str(source) == f"dataset:{dataset}"  # brings no captions, but those that are there
     for sample_ids in in_blocks(list(old)):
-        _update(target, {sample_id: old[sample_id] for sample_id in sample_ids}, role, report)
+        _update(target, {sample_id: old[sample_id] for sample_id in sample_ids}, role, report, own=own)
     progress("import", 0, len(new))
     for first in range(0, len(new), _BATCH):
         samples = []
@@ -107,8 +114,22 @@ def import_clips(
         target.add_samples(samples, progress=False)
         report.added += len(samples)
     make_durable(target)
-    report.without_caption = sum(1 for entry in entries if not entry.caption)
+    report.without_caption += sum(1 for entry in new if not entry.caption.strip())
     return report
+
+
+def caption_after(now: str | None, brought: str | None, new: str) -> str:
+    """The caption of a clip that is imported again. What a person wrote is never replaced, what an import brought is.
+
+    Args:
+        now: the one it has, which may have been corrected since.
+        brought: the one that its last import with a caption brought, None where that is not known.
+        new: the one in the source now; empty where it has none.
+    """
+    now = now or ""
+    if not new.strip() or new == brought:
+        return now
+    return new if not now.strip() or now == brought else now
 
 
 def list_clips(
@@ -201,6 +222,15 @@ def _dataset_listing(name: str, missing_caption: MissingCaption) -> Listing:
     return listing
 
 
+def conflict_sentence(conflicts: Mapping[str, str]) -> str:
+    """Clips whose captions were corrected in the dataset and in the source: what was done, and the way out."""
+    shown = ", ".join(list(conflicts)[:3]) + (", ..." if len(conflicts) > 3 else "")
+    return (
+        f"{len(conflicts)} have a new caption in the source and another one in the dataset, which stays ({shown}): "
+        "to take the source's, empty theirs and import again"
+    )
+
+
 def _declare_fields(dataset: Any) -> None:
     fo = fiftyone()
     dataset.add_sample_field(
@@ -212,6 +242,11 @@ def _declare_fields(dataset: Any) -> None:
         description="seconds into the file at which the clip begins, for windows of a long video",
     )
     dataset.add_sample_field(CAPTION_FIELD, fo.StringField, description="what the clip is trained with")
+    dataset.add_sample_field(
+        BROUGHT_FIELD,
+        fo.StringField,
+        description="the caption that an import brought last; one that differs was written or corrected since",
+    )
     _index_clips(dataset)
 
 
@@ -220,6 +255,7 @@ def _sample(entry: Entry, role: str, report: ImportReport) -> Any:
     sample = fo.Sample(filepath=str(entry.path), tags=[role])
     sample[ID_FIELD] = entry.id
     sample[CAPTION_FIELD] = entry.caption
+    sample[BROUGHT_FIELD] = entry.caption if entry.caption.strip() else None
     sample[START_FIELD] = entry.start or None
     sample.metadata = _metadata(entry.path, report)
     return sample
@@ -253,19 +289,32 @@ def _metadata(path: Path, report: ImportReport) -> Any:
     )
 
 
-def _update(dataset: Any, entries: dict[str, Entry], role: str, report: ImportReport) -> None:
+def _update(dataset: Any, entries: dict[str, Entry], role: str, report: ImportReport, *, own: bool) -> None:
+    """Captions and tags of samples that are there; ``own``: captions were read from them, so none is brought."""
     view = dataset.select(list(entries))
-    ids, captions, clip_ids, tags = view.values(["id", CAPTION_FIELD, ID_FIELD, "tags"])
-    changed = {
-        sample_id
-        for sample_id, caption, clip_id, tag in zip(ids, captions, clip_ids, tags, strict=True)
-        if caption != entries[sample_id].caption or clip_id is None or role not in tag
-    }
+    columns = view.values(["id", CAPTION_FIELD, BROUGHT_FIELD, ID_FIELD, "tags"])
+    captions: dict[str, str] = {}
+    brought: dict[str, str] = {}
+    changed = set()
+    for sample_id, now, before, clip_id, tags in zip(*columns, strict=True):
+        entry = entries[sample_id]
+        after = caption_after(now, before, entry.caption)
+        if after != (now or ""):
+            captions[sample_id] = after
+        if after.strip() != entry.caption.strip():
+            report.kept += 1
+            if entry.caption.strip() and entry.caption != before:
+                report.conflicts[clip_id or entry.id] = entry.caption
+        elif after.strip() and after != before and not own:
+            brought[sample_id] = after
+        report.without_caption += not after.strip()
+        if sample_id in captions or clip_id is None or role not in tags:
+            changed.add(sample_id)
     report.updated += len(changed)
     report.unchanged += len(entries) - len(changed)
+    unnamed = {i: entries[i].id for i, clip_id in zip(columns[0], columns[3], strict=True) if clip_id is None}
+    for name, values in ((CAPTION_FIELD, captions), (BROUGHT_FIELD, brought), (ID_FIELD, unnamed)):
+        if values:
+            dataset.set_values(name, values, key_field="id")
     if changed:
-        both = {sample_id: entries[sample_id] for sample_id in changed}
-        dataset.set_values(CAPTION_FIELD, {k: e.caption for k, e in both.items()}, key_field="id")
-        missing = {i: entries[i].id for i, c in zip(ids, clip_ids, strict=True) if c is None}
-        dataset.set_values(ID_FIELD, missing, key_field="id")
         dataset.select(list(changed)).tag_samples(role)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from motive_fo.dataset.choose import AVOID_TAG, QUERY_TAG, TRAIN_TAG, records_of
 from motive_fo.dataset.connect import fiftyone
-from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD
+from motive_fo.dataset.imports import BROUGHT_FIELD, CAPTION_FIELD, ID_FIELD
 from motive_fo.errors import InputError
 
 TAGS: Final = "tags"
@@ -82,7 +82,7 @@ def _path(holder: Any, by: str) -> str | None:
 def label_fields(dataset: Any) -> list[str]:
     """Fields of a dataset that may hold labels: texts and Classifications that are not our own."""
     fo = fiftyone()
-    internal = ("id", "filepath", "media_type", ID_FIELD, CAPTION_FIELD)
+    internal = ("id", "filepath", "media_type", ID_FIELD, CAPTION_FIELD, BROUGHT_FIELD)
     return [
         name
         for name, field in dataset.get_field_schema().items()

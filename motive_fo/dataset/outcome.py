@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from motive_fo.dataset.curation import CurateReport
-from motive_fo.dataset.imports import ImportReport
+from motive_fo.dataset.imports import ImportReport, conflict_sentence
 from motive_fo.errors import CLIP_CODES
 from motive_fo.exporters.base import ExportReport
 from motive_fo.pipeline.report import StepReport
@@ -72,6 +72,10 @@ def _imported(report: ImportReport) -> Outcome:
     reasons = []
     if report.unreadable:
         reasons.append(f"{report.unreadable} are no readable videos: every step will record why")
+    if report.kept:
+        reasons.append(f"{report.kept} keep their caption: the source has none, or it was corrected here")
+    if report.conflicts:
+        reasons.append(conflict_sentence(report.conflicts))
     if report.without_caption:
         reasons.append(f"{report.without_caption} have no caption")
     if report.skipped:

@@ -89,8 +89,8 @@ class ImportClips(StepOperator):
     def told(self, ctx: Any, form: Form) -> list[str]:
         return [
             f"Adds samples to the dataset {ctx.params.get('dataset') or ctx.dataset.name!r} with the fields caption, "
-            "motive_id and motive_start. The files stay where they are; clips that are there already only get a "
-            "caption that differs."
+            "motive_id, motive_start and motive_caption. The files stay where they are; clips that are there already "
+            "only get a caption that is new in the source, where nobody wrote or corrected theirs."
         ]
 
     def call(self, ctx: Any, params: dict[str, Any]) -> Call:
