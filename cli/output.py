@@ -258,7 +258,7 @@ def import_lines(data: dict[str, Any]) -> list[str]:
     if data["skipped"]:
         shown = ", ".join(data["skipped"][:5]) + (", ..." if len(data["skipped"]) > 5 else "")
         lines.append(f"  {len(data['skipped'])} skipped, no video by name or no caption: {shown}")
-    return lines
+    return lines + [f"  note: {note}" for note in data["notes"]]
 
 
 def curate_lines(report: CurateReport) -> list[str]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from motive_fo.config import merge
 from motive_fo.dataset.attribution_trial import Trial, TrialCost
+from motive_fo.dataset.captions import caption_notes
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.labels import labels_of, relevance
@@ -119,6 +120,9 @@ def evaluate_attribution(
         how = Bootstrap(settings.resamples, settings.confidence, settings.seed)
         retrieved = None if by is None else _retrieved(scored, store, by, settings, how)
         trained, tried, notes = None, None, [*scored.notes]
+        if settings.trial or settings.clips:
+            notes += caption_notes(dataset, record, "train", scored.clips)
+            notes += caption_notes(scored.holders[-1], record, "query", scored.queries)
         if settings.trial:
             trial = _trial(dataset, record, store, scored, by, settings, progress)
             tried = trial.quality()
@@ -186,7 +190,7 @@ def _scored(dataset: Any, record: RunRecord, store: RunStore) -> _Scored:
         holders.append(load_dataset(record.query_dataset))
     known: dict[str, ClipRecord] = {}
     for holder in reversed(holders):  # a clip of both is the dataset's own
-        known |= {each.id: each for each in records_of(holder).records}
+        known |= {each.id: each for each in records_of(holder, record).records}
     twice = set(queries_in_training(store.table("motion"), clip_ids, query_ids).values())
     here_Q = np.asarray([each in known for each in query_ids], np.bool_)
     here_N = np.asarray([each in known and each not in twice for each in clip_ids], np.bool_)

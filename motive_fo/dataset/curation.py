@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import Preset, SelectionConfig, merge
+from motive_fo.dataset.captions import caption_field
 from motive_fo.dataset.choose import ids_of, values_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.fields import write_fields
-from motive_fo.dataset.imports import CAPTION_FIELD
 from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import Changes, open_step
@@ -279,7 +279,7 @@ class ScoredClips:
             run_queries(dataset, record, rows.query_ids),
             _WhenAsked(motion),
             _WhenAsked(partial(values_of, dataset, "tags")),
-            _WhenAsked(partial(_captions, dataset)),
+            _WhenAsked(partial(_captions, dataset, record)),
             ids_of(dataset),
             {"motion": _sketches(store, MASKED), "whole": _sketches(store, UNMASKED)},
             partial(table.read, "hoof"),
@@ -310,10 +310,9 @@ class ScoredClips:
         )
 
 
-def _captions(dataset: Any) -> dict[str, str]:
-    if CAPTION_FIELD not in dataset.get_field_schema():
-        return {}
-    return {clip_id: caption or "" for clip_id, caption in values_of(dataset, CAPTION_FIELD).items()}
+def _captions(dataset: Any, record: RunRecord) -> dict[str, str]:
+    field = caption_field(dataset, record)
+    return {} if field is None else {clip_id: text or "" for clip_id, text in values_of(dataset, field).items()}
 
 
 def _candidates(dataset: Any, record: RunRecord, store: RunStore, config: SelectionConfig) -> Candidates:

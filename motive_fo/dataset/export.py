@@ -53,7 +53,7 @@ def export(
     view = selected_view(dataset, record) if samples is dataset else samples
     given: ExportConfig = merge(ExportConfig(), config, "export")
     report = build_exporter(given.layout).write(
-        export_items(view, run),
+        export_items(view, record),
         Path(folder).expanduser(),
         config=given,
         scored=scored_as(record),
@@ -101,7 +101,7 @@ def survival(
     if samples is dataset:
         view = selected_view(dataset, record) if "curate" in record.steps else choose_train(dataset, record.train)
     given: ExportConfig = merge(ExportConfig(), config, "export")
-    items = export_items(view, run)
+    items = export_items(view, record)
     if not items:
         raise InputError("there are no clips in what was chosen: choose another view")
     scored = scored_as(record)
@@ -115,21 +115,21 @@ def scored_as(record: RunRecord) -> ScoredAs:
     return ScoredAs(clip.resolve(card), clip.decoder, clip.short, card.frame_rule, clip.time_limit)
 
 
-def export_items(view: Any, run: str) -> list[ExportItem]:
+def export_items(view: Any, record: RunRecord) -> list[ExportItem]:
     """The clips of a view, in its order. Frames and rate come from the import's probe while the file is as large."""
-    chosen = records_of(view)
-    columns = [view.values(f"{run}.{name}") for name in _ABOUT]
+    chosen = records_of(view, record)
+    columns = [view.values(f"{record.run}.{name}") for name in _ABOUT]
     facts = view.values([f"metadata.{name}" for name in ("total_frame_count", "frame_rate", "size_bytes")])
     return [
         ExportItem(
-            record.id,
-            record.path,
-            record.caption,
-            record.start,
+            clip.id,
+            clip.path,
+            clip.caption,
+            clip.start,
             dict(zip(_ABOUT, values, strict=True)),
-            _known(record.path, *known),
+            _known(clip.path, *known),
         )
-        for record, values, known in zip(
+        for clip, values, known in zip(
             chosen.records, zip(*columns, strict=True), zip(*facts, strict=True), strict=True
         )
     ]

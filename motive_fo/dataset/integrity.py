@@ -9,10 +9,12 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from motive_fo.dataset.captions import caption_field
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import fiftyone, load_dataset
 from motive_fo.dataset.motion_report import motion_settings
 from motive_fo.dataset.run_record import RunRecord, load_run
+from motive_fo.errors import InputError
 from motive_fo.pipeline.refusals import outlier_sentence, outlying_gradients
 from motive_fo.store.inspection import verify_store
 from motive_fo.store.merge import tables_of
@@ -133,6 +135,10 @@ def _record_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[str
         rows = len(store.sketches(role).ids) if store.has_table(role) else 0
         if rows < claimed:
             faults.append(f"the record says {claimed} clips have {role} gradients, the store has {rows}: {_AGAIN}")
+    try:
+        caption_field(dataset, record)
+    except InputError as error:
+        faults.append(str(error))
     gone = [view for view in record.views if not dataset.has_saved_view(view)]
     if gone:
         faults.append(f"the saved view {gone[0]!r} is gone: {_AGAIN}")

@@ -42,10 +42,12 @@ class Listing:
     Attributes:
         entries: clips in a fixed order, each file once.
         skipped: files of the folder that are not taken for videos, and clips left out for want of a caption.
+        notes: what a user should know of where captions come from.
     """
 
     entries: list[Entry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_source(

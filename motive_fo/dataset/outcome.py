@@ -40,12 +40,16 @@ def outcome(report: Any) -> Outcome:
         return report
     if isinstance(report, StepReport):
         counts = _counts(report.status)
-        return Outcome(f"{report.step} of {report.clips} clips: {counts}", *_failures(report.codes))
+        reasons, failed = _failures(report.codes)
+        return Outcome(f"{report.step} of {report.clips} clips: {counts}", (*reasons, *report.notes), failed)
     if isinstance(report, Mapping):
         codes: Counter[str] = Counter()
         for step in report.values():
             codes.update(step.codes)
-        return Outcome("; ".join(f"{role}: {_counts(step.status)}" for role, step in report.items()), *_failures(codes))
+        reasons, failed = _failures(codes)
+        notes = [note for step in report.values() for note in step.notes]
+        message = "; ".join(f"{role}: {_counts(step.status)}" for role, step in report.items())
+        return Outcome(message, (*reasons, *dict.fromkeys(notes)), failed)
     if isinstance(report, ImportReport):
         return _imported(report)
     if isinstance(report, CurateReport):
@@ -80,6 +84,7 @@ def _imported(report: ImportReport) -> Outcome:
         reasons.append(f"{report.without_caption} have no caption")
     if report.skipped:
         reasons.append(f"{len(report.skipped)} files are no videos, such as {report.skipped[0]}")
+    reasons += report.notes
     return Outcome(
         f"{report.added} clips added to {report.dataset}, {report.updated} updated, {report.unchanged} unchanged",
         tuple(reasons),

@@ -22,6 +22,12 @@ from motive_fo.config import (
     merge,
     plain,
 )
+from motive_fo.dataset.captions import (
+    caption_notes,
+    require_captions_kept,
+    settle_attribution,
+    settle_caption_field,
+)
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, make_durable
 from motive_fo.dataset.fields import (
@@ -169,9 +175,16 @@ def compute_gradients(
     dataset = dataset_of(as_samples(dataset))
     part = None if shard is None else Shard.parse(shard)
     with open_step(dataset, run, store, preset, part) as (record, run_store):
-        clips = {role: c.part(part) for role, c in _choose_clips(dataset, record, train, query).items()}
         settings = _motion_settings(record, clip, flow, motion, attribution, preset)
+        notes = settle_caption_field(dataset, record)
         config = record.section("attribution")
+        clips = _choose_clips(dataset, record, train, query, captions=True)
+        clips = {role: chosen.part(part) for role, chosen in clips.items()}
+        about = {}
+        for role, chosen in clips.items():
+            holder = dataset_of(chosen.samples)
+            require_captions_kept(holder, record, run_store, role, chosen.records)
+            about[role] = [*notes, *caption_notes(holder, record, role, chosen.records)]
         where = merge(EngineConfig(), engine, "engine")
         reports: dict[str, StepReport] = {}
         roles: tuple[Role, ...] = ("query", "train")
@@ -196,6 +209,7 @@ def compute_gradients(
                     _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
                     raise
                 _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
+                reports[role].notes += about[role]
                 record.steps[f"{role} gradients"] = reports[role].as_dict()
                 if crew is None:  # a rate of this machine
                     note_rate(f"{role} gradients", reports[role])
@@ -376,7 +390,7 @@ def _motion_settings(
     attribution: AttributionConfig | Changes | None,
     preset: Preset | None,
 ) -> MotionSettings:
-    config: AttributionConfig = record.settle("attribution", attribution, preset)
+    config = settle_attribution(record, attribution, preset)
     return MotionSettings.build(
         record.settle("clip", clip),
         _settle_flow(record, flow, preset),
@@ -395,19 +409,23 @@ def _settle_flow(record: RunRecord, flow: Any, preset: Preset | None) -> FlowCon
     return config
 
 
-def _choose_clips(dataset: Any, record: RunRecord, train: Any | None, query: Any | None) -> dict[str, Chosen]:
-    """Training and query clips, by what is given or by how the run chose them before; names are noted in the record."""
-    clips = {
-        "train": records_of(choose_train(dataset, record.train if train is None else train)),
-        "query": records_of(choose_queries(dataset, record.query if query is None else query)),
+def _choose_clips(
+    dataset: Any, record: RunRecord, train: Any | None, query: Any | None, *, captions: bool = False
+) -> dict[Role, Chosen]:
+    """Training and query clips, by what is given or by how the run chose them before; names are noted in the record.
+    With ``captions`` these have to be the run's."""
+    samples: dict[Role, Any] = {
+        "train": choose_train(dataset, record.train if train is None else train),
+        "query": choose_queries(dataset, record.query if query is None else query),
     }
+    holder = dataset_of(samples["query"]).name
+    record.query_dataset = holder if holder != dataset.name else record.query_dataset
+    clips = {role: records_of(each, record if captions else None) for role, each in samples.items()}
     for role, chosen in clips.items():
         if not chosen.records:
             raise InputError(f"there are no {role} clips in what was chosen for them")
     record.train = train if isinstance(train, str) else record.train
     record.query = query if isinstance(query, str) else record.query
-    holder = dataset_of(clips["query"].samples).name
-    record.query_dataset = holder if holder != dataset.name else record.query_dataset
     return clips
 
 

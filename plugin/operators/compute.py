@@ -16,6 +16,7 @@ from motive_fo.config import (
     MotionConfig,
     merge,
 )
+from motive_fo.dataset.captions import require_text_field
 from motive_fo.dataset.fields import FIELDS
 from motive_fo.errors import ConfigError
 from motive_fo.models.registry import model_card
@@ -166,6 +167,11 @@ class ComputeGradients(StepOperator):
 
     def check(self, ctx: Any, form: Form) -> None:
         _check_clip(ctx, form, self.sections)
+        if not form.is_valid:
+            return
+        named = read_changes(shown_params(ctx.params, self.sections), AttributionConfig).get("caption_field")
+        if named is not None and (wrong := said(lambda: require_text_field(ctx.dataset, named))):
+            form.refuse("caption_field", wrong)
 
     def count(self, ctx: Any) -> int | None:
         named = ctx.params.get("train") or ctx.params.get("query")
