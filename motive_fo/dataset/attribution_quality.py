@@ -21,7 +21,7 @@ from motive_fo.dataset.queries import run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import open_step
 from motive_fo.errors import InputError
-from motive_fo.influence.selection import percentile_ranks, scored_clips
+from motive_fo.influence.selection import mean_ranks, scored_clips
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.pipeline.scoring import queries_in_training
 from motive_fo.progress import Progress, silent
@@ -317,7 +317,7 @@ def spread_clips(scores_QN: Array, count: int, seed: int) -> list[int]:
 
     ``Choice:`` by strata: of clips drawn at random few are at either end, which is where scores are used.
     """
-    order_N = np.argsort(percentile_ranks(scores_QN).mean(0), kind="stable")
+    order_N = np.argsort(mean_ranks(scores_QN, range(len(scores_QN))), kind="stable")
     if count >= len(order_N):
         return sorted(int(n) for n in order_N)
     rng = np.random.default_rng([seed, 2])
