@@ -231,12 +231,13 @@ def _estimated_time(estimated: Estimate) -> str:
 
 
 def run_lines(report: RunReport) -> list[str]:
-    """A whole run's report, step by step."""
+    """A whole run's report, step by step. What several steps note is said once."""
     lines = [line for item in report.imports for line in import_lines(item.as_dict())]
     lines += [line for step in report.gradients.values() for line in step_lines(step)]
     lines += step_lines(report.influence) if report.influence else []
     lines += curate_lines(report.curate) if report.curate else []
-    return lines + (export_lines(report.export.as_dict()) if report.export else [])
+    lines += export_lines(report.export.as_dict()) if report.export else []
+    return [line for n, line in enumerate(lines) if not line.startswith("  note: ") or line not in lines[:n]]
 
 
 def import_lines(data: dict[str, Any]) -> list[str]:
@@ -275,7 +276,8 @@ def curate_lines(report: CurateReport) -> list[str]:
         lines.append(f"  and {len(report.passed_over) - _SHOWN_PASSED} more passed over")
     lines += [f"  quota {text} was not met: {share:.0%}" for text, share in report.unmet.items()]
     width = max((len(name) for name in report.views), default=0)
-    return [*lines, "saved views:", *(f"  {name:<{width}}  {count}" for name, count in report.views.items())]
+    lines += ["saved views:", *(f"  {name:<{width}}  {count}" for name, count in report.views.items())]
+    return lines + [f"  note: {note}" for note in report.notes]
 
 
 def export_lines(data: dict[str, Any]) -> list[str]:
@@ -293,7 +295,7 @@ def export_lines(data: dict[str, Any]) -> list[str]:
         first = next(iter(data["skipped"].items()))
         lines.append(f"  {len(data['skipped'])} skipped, the first: {first[0]} ({first[1]})")
     use = {"videofolder": "read", "vbench": "judge"}.get(survival["layout"], "train")
-    return [*lines, f"  {use} with: {data['command']}"]
+    return [*lines, f"  {use} with: {data['command']}", *(f"  note: {note}" for note in data["notes"])]
 
 
 def survival_lines(reports: Sequence[Survival]) -> list[str]:

@@ -20,6 +20,7 @@ from motive_fo.dataset.patch_steps import PatchRequest, measured_falls
 from motive_fo.dataset.queries import run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import open_step
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.errors import InputError
 from motive_fo.influence.selection import mean_ranks, scored_clips
 from motive_fo.pipeline.record import ClipRecord
@@ -119,7 +120,7 @@ def evaluate_attribution(
         scored = _scored(dataset, record, store)
         how = Bootstrap(settings.resamples, settings.confidence, settings.seed)
         retrieved = None if by is None else _retrieved(scored, store, by, settings, how)
-        trained, tried, notes = None, None, [*scored.notes]
+        trained, tried, notes = None, None, [*scored.notes, *toy_notes(dataset, record)]
         if settings.trial or settings.clips:
             notes += caption_notes(dataset, record, "train", scored.clips)
             notes += caption_notes(scored.holders[-1], record, "query", scored.queries)

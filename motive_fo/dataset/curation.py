@@ -20,6 +20,7 @@ from motive_fo.dataset.fields import write_fields
 from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import Changes, open_step
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.dataset.views import save_motion_views, save_selection_views
 from motive_fo.errors import InputError
 from motive_fo.influence.curation import Candidates, Selection, WhatIf, select
@@ -51,6 +52,7 @@ class CurateReport:
         passed_over: better placed clips that were not taken -> why.
         unmet: quotas that could not be met -> share that was reached.
         views: saved view -> number of clips.
+        notes: what a user should know.
     """
 
     clips: int
@@ -62,6 +64,7 @@ class CurateReport:
     passed_over: dict[str, str] = field(default_factory=dict)
     unmet: dict[str, float] = field(default_factory=dict)
     views: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -110,6 +113,7 @@ def curate(
             passed_over=made.chosen.passed_over,
             unmet=made.chosen.unmet,
             views=views,
+            notes=toy_notes(dataset, record),
         )
         record.steps["curate"] = {
             "clips": report.clips,

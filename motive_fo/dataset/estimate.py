@@ -33,6 +33,7 @@ from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dat
 from motive_fo.dataset.imports import BROUGHT_FIELD, caption_after, list_clips
 from motive_fo.dataset.listing import Entry
 from motive_fo.dataset.run_record import RunRecord, encodings_folder, measured_folder, open_run
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.errors import ClipError, InputError
 from motive_fo.models.registry import attributed_model, model_card
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table, measured_before
@@ -193,6 +194,7 @@ def estimate(
         if stored is not None and holder is not None:
             require_captions_kept(holder, record, stored, role, records[role])
         about += caption_notes(holder, record, role, records[role])
+    about += toy_notes(dataset, record) if step == "gradients" else []
     roles, todo = work.count(records, stored, retry_failed)
     sound, problems, looked_at, probing = _look(todo, settings, progress)
     measured, phases, warm_up, notes = _measure(sound, work, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from motive_fo.config import ExportConfig, merge
 from motive_fo.dataset.choose import choose_train, records_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.run_record import RunRecord, load_run, save_run
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.dataset.views import selected_view
 from motive_fo.errors import InputError
 from motive_fo.exporters.base import ExportItem, ExportReport
@@ -70,7 +72,7 @@ def export(
     if report.folder not in record.exports:
         record.exports.append(report.folder)
         save_run(dataset, record)
-    return report
+    return replace(report, notes=toy_notes(dataset, record))
 
 
 def survival(

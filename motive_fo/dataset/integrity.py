@@ -14,6 +14,7 @@ from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import fiftyone, load_dataset
 from motive_fo.dataset.motion_report import motion_settings
 from motive_fo.dataset.run_record import RunRecord, load_run
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.errors import InputError
 from motive_fo.pipeline.refusals import outlier_sentence, outlying_gradients
 from motive_fo.store.inspection import verify_store
@@ -48,6 +49,7 @@ def check_run(dataset: Any, run: str) -> list[Check]:
     store = RunStore(record.store)
     parts: list[tuple[str, Callable[[], list[Check]]]] = [
         ("store", lambda: _store(record.store)),
+        ("model", lambda: [Check("warn", "model", note) for note in toy_notes(dataset, record)]),
         ("gradients", lambda: [_outliers(store)]),
         ("dataset and store", lambda: _told("dataset and store", _dataset_faults(dataset, record, store))),
         ("record", lambda: _told("record", _record_faults(dataset, record, store))),

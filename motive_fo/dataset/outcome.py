@@ -55,13 +55,14 @@ def outcome(report: Any) -> Outcome:
     if isinstance(report, CurateReport):
         unmet = tuple(f"the quota {quota} could not be met: {share:.0%}" for quota, share in report.unmet.items())
         return Outcome(
-            f"{len(report.selected)} of {report.clips} scored clips selected; {len(report.views)} saved views", unmet
+            f"{len(report.selected)} of {report.clips} scored clips selected; {len(report.views)} saved views",
+            (*unmet, *report.notes),
         )
     if isinstance(report, ExportReport):
         same = "; nothing had to be changed" if report.unchanged else ""
         return Outcome(
             f"{report.written} clips in {report.folder}, {len(report.skipped)} skipped{same}",
-            tuple(report.survival.sentences()),
+            (*report.survival.sentences(), *report.notes),
         )
     if isinstance(report, list):  # queries
         kind = "avoid" if report and all(query.avoid for query in report) else "follow"

@@ -51,6 +51,7 @@ from motive_fo.dataset.run_record import (
     open_run,
     save_run,
 )
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.dataset.views import save_motion_views
 from motive_fo.errors import FailureLimitError, InputError, MotiveError, StoreError, is_out_of_memory, not_enough_memory
 from motive_fo.flow.registry import settle_estimator
@@ -185,6 +186,7 @@ def compute_gradients(
             holder = dataset_of(chosen.samples)
             require_captions_kept(holder, record, run_store, role, chosen.records)
             about[role] = [*notes, *caption_notes(holder, record, role, chosen.records)]
+        about["train"] += toy_notes(dataset, record)
         where = merge(EngineConfig(), engine, "engine")
         reports: dict[str, StepReport] = {}
         roles: tuple[Role, ...] = ("query", "train")
@@ -267,6 +269,7 @@ def score_influence(
             "influence_difference": motion_rank - whole_rank,
             "avoid_influence": avoid_rank,
         }
+        report.notes += toy_notes(dataset, record)
         write_fields(dataset, run, [clips["train"].sample_ids[i] for i in scores.train_ids], columns, progress)
         write_states(dataset, run, clips["train"], run_store, progress)
         record.steps["influence"] = report.as_dict()
