@@ -118,6 +118,8 @@ def _finetune_lines(report: FinetuneReport) -> list[str]:
         f"finetune: {report.steps} steps on {report.clips} clips, {report.passes:.1f} passes, {report.seconds:.0f} s; "
         f"loss {report.first_loss:.4f} at first, {report.last_loss:.4f} at last"
     ]
+    if report.without_caption:
+        lines.append(f"  {report.without_caption} without a caption")
     if report.resumed_at:
         lines.append(f"  went on from step {report.resumed_at}")
     if report.failed:

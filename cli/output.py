@@ -231,20 +231,27 @@ def _estimated_time(estimated: Estimate) -> str:
 
 
 def run_lines(report: RunReport) -> list[str]:
-    """A whole run's report, step by step."""
+    """A whole run's report, step by step. What several steps note is said once."""
     lines = [line for item in report.imports for line in import_lines(item.as_dict())]
     lines += [line for step in report.gradients.values() for line in step_lines(step)]
     lines += step_lines(report.influence) if report.influence else []
     lines += curate_lines(report.curate) if report.curate else []
-    return lines + (export_lines(report.export.as_dict()) if report.export else [])
+    lines += export_lines(report.export.as_dict()) if report.export else []
+    return [line for n, line in enumerate(lines) if not line.startswith("  note: ") or line not in lines[:n]]
 
 
 def import_lines(data: dict[str, Any]) -> list[str]:
     """An import's report in a line or two."""
+    from motive_fo.dataset.imports import conflict_sentence
+
     line = (
         f"import: {data['added']} new, {data['updated']} updated, {data['unchanged']} unchanged in {data['dataset']!r}"
     )
     lines = [line]
+    if data["kept"]:
+        lines.append(f"  {data['kept']} keep their caption: the source has none, or it was corrected here")
+    if data["conflicts"]:
+        lines.append(f"  {conflict_sentence(data['conflicts'])}")
     if data["without_caption"]:
         lines.append(f"  {data['without_caption']} without a caption")
     if data["unreadable"]:
@@ -252,7 +259,7 @@ def import_lines(data: dict[str, Any]) -> list[str]:
     if data["skipped"]:
         shown = ", ".join(data["skipped"][:5]) + (", ..." if len(data["skipped"]) > 5 else "")
         lines.append(f"  {len(data['skipped'])} skipped, no video by name or no caption: {shown}")
-    return lines
+    return lines + [f"  note: {note}" for note in data["notes"]]
 
 
 def curate_lines(report: CurateReport) -> list[str]:
@@ -270,7 +277,8 @@ def curate_lines(report: CurateReport) -> list[str]:
     lines += [f"  quota {text} was not met: {share:.0%}" for text, share in report.unmet.items()]
     lines += [f"  note: {note}" for note in report.notes]
     width = max((len(name) for name in report.views), default=0)
-    return [*lines, "saved views:", *(f"  {name:<{width}}  {count}" for name, count in report.views.items())]
+    lines += ["saved views:", *(f"  {name:<{width}}  {count}" for name, count in report.views.items())]
+    return lines + [f"  note: {note}" for note in report.notes]
 
 
 def export_lines(data: dict[str, Any]) -> list[str]:
@@ -288,7 +296,7 @@ def export_lines(data: dict[str, Any]) -> list[str]:
         first = next(iter(data["skipped"].items()))
         lines.append(f"  {len(data['skipped'])} skipped, the first: {first[0]} ({first[1]})")
     use = {"videofolder": "read", "vbench": "judge"}.get(survival["layout"], "train")
-    return [*lines, f"  {use} with: {data['command']}"]
+    return [*lines, f"  {use} with: {data['command']}", *(f"  note: {note}" for note in data["notes"])]
 
 
 def survival_lines(reports: Sequence[Survival]) -> list[str]:

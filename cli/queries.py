@@ -135,4 +135,8 @@ def _emit(out: Output, queries: list[Query], nothing: str) -> None:
     rows: list[dict[str, Any]] = [query.as_dict() for query in queries]
     width = max((len(query.group or "-") for query in queries), default=0)
     lines = [f"{'avoid ' if q.avoid else 'follow'}  {q.group or '-':<{width}}  {q.id}  {q.caption}" for q in queries]
+    if others := {q.id: q.other_caption for q in queries if q.other_caption is not None}:
+        from motive_fo.dataset.imports import conflict_sentence
+
+        lines.append(f"note: {conflict_sentence(others)}")
     out.emit(rows, lines or [nothing])

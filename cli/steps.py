@@ -98,6 +98,7 @@ def import_command(
             progress=progress,
         )
     out.emit(report.as_dict(), import_lines(report.as_dict()))
+    out.detail([f"not taken: {clip_id}: {caption}" for clip_id, caption in report.conflicts.items()])
     out.detail([f"skipped: {skipped}" for skipped in report.skipped])
 
 

@@ -220,6 +220,14 @@ class AttributionConfig:
         tuple[Annotated[str, Field(min_length=1)], ...],
         Field(description="several GPUs by number, such as 0,1: a copy of the network on each, one clip at a time"),
     ] = ()
+    caption_field: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="field of the dataset with the captions; caption, prompt or text, the first that holds text, "
+            "if open",
+        ),
+    ] = None
 
     @field_validator("devices")
     @classmethod

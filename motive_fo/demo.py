@@ -11,6 +11,7 @@ from motive_fo.config import ExportConfig, FlowConfig, RunConfig, SelectionConfi
 from motive_fo.dataset.connect import fiftyone
 from motive_fo.dataset.run_record import has_run
 from motive_fo.dataset.steps import delete_run
+from motive_fo.dataset.toy_model import DEMO_MARK, demo_corpus
 from motive_fo.dataset.whole import RunReport, run
 from motive_fo.errors import InputError
 from motive_fo.progress import Progress, silent
@@ -18,8 +19,6 @@ from motive_fo.synthetic.corpus import write_corpus
 
 DATASET: Final = "motive-demo"
 RUN: Final = "motive"
-
-_MARK = "motive_demo"
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ def run_demo(
     folder = Path(folder).expanduser().absolute()
     size = size or DemoSize()
     made = None if videos is not None and queries is not None else write_demo_corpus(folder / "corpus", size, progress)
-    train_source = Path(videos).expanduser() if videos is not None else folder / "corpus" / "train"
-    query_source = Path(queries).expanduser() if queries is not None else folder / "corpus" / "queries"
+    train_source = Path(videos).expanduser() if videos is not None else demo_corpus(folder)["train"]
+    query_source = Path(queries).expanduser() if queries is not None else demo_corpus(folder)["queries"]
     source = {"folder": str(folder), "train": str(train_source.absolute()), "queries": str(query_source.absolute())}
     _own_dataset(dataset, source, fresh=bool(made))
     return run(
@@ -101,7 +100,7 @@ def _own_dataset(name: str, source: dict[str, str], *, fresh: bool) -> None:
     fo = fiftyone()
     if fo.dataset_exists(name):
         dataset = fo.load_dataset(name)
-        known = dataset.info.get(_MARK)
+        known = dataset.info.get(DEMO_MARK)
         if known is None:
             raise InputError(
                 f"dataset {name!r} exists and was not made by the demo: choose another name with --dataset"
@@ -112,5 +111,5 @@ def _own_dataset(name: str, source: dict[str, str], *, fresh: bool) -> None:
             delete_run(dataset, RUN)
         fo.delete_dataset(name)
     dataset = fo.Dataset(name, persistent=True)
-    dataset.info[_MARK] = source
+    dataset.info[DEMO_MARK] = source
     dataset.save()

@@ -170,7 +170,7 @@ def _model() -> list[Finding]:
 
     model = load_model("tiny", "cpu")
     count = sum(parameter.numel() for _, parameter in attributed_parameters(model.network))
-    return [Finding("ok", "model", f"tiny is ready, {count:,} attributed parameters")]
+    return [Finding("ok", "model", f"tiny is ready, {count:,} attributed parameters; a toy, for the demo")]
 
 
 def _projection() -> list[Finding]:

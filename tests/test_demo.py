@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from motive_fo_cli.demo import _measured_lines
+from motive_fo_cli.output import run_lines
 
 from motive_fo import demo_measurement
 from motive_fo.dataset.connect import fiftyone
@@ -65,6 +66,7 @@ def test_the_demo_leaves_dataset_views_and_export_and_is_quick_again(folder, rep
     rows = [json.loads(line) for line in (folder / "selected" / "metadata.jsonl").read_text().splitlines()]
     assert len(rows) == report.export.written == 3
     assert all((folder / "selected" / row["video"]).is_file() and row["prompt"] for row in rows)
+    assert not [line for line in run_lines(report) if "toy" in line or "caption" in line]
     again = run_demo(folder, dataset="demo-small", size=SMALL)
     assert [r.computed for r in again.gradients.values()] == [0, 0]
     assert again.curate.selected == report.curate.selected
@@ -87,6 +89,7 @@ def test_the_real_and_odd_videos_are_scored_or_carry_a_code(tmp_path, shared_vid
             assert code
             assert error
     assert report.gradients["train"].codes["internal_error"] == 0
+    assert sum("toy model of synthetic scenes" in line for line in run_lines(report)) == 1
     assert report.export.written > 0
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from motive_fo.config import merge
 from motive_fo.dataset.attribution_trial import Trial, TrialCost
+from motive_fo.dataset.captions import caption_notes
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
 from motive_fo.dataset.labels import labels_of, relevance
@@ -20,8 +21,9 @@ from motive_fo.dataset.patch_steps import PatchRequest, measured_falls
 from motive_fo.dataset.queries import run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.steps import open_step
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.errors import InputError
-from motive_fo.influence.selection import percentile_ranks, scored_clips
+from motive_fo.influence.selection import mean_ranks, scored_clips
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.pipeline.scoring import queries_in_training
 from motive_fo.progress import Progress, silent
@@ -119,7 +121,10 @@ def evaluate_attribution(
         scored = _scored(dataset, record, store)
         how = Bootstrap(settings.resamples, settings.confidence, settings.seed)
         retrieved = None if by is None else _retrieved(scored, store, by, settings, how)
-        trained, tried, notes = None, None, [*scored.notes]
+        trained, tried, notes = None, None, [*scored.notes, *toy_notes(dataset, record)]
+        if settings.trial or settings.clips:
+            notes += caption_notes(dataset, record, "train", scored.clips)
+            notes += caption_notes(scored.holders[-1], record, "query", scored.queries)
         if settings.trial:
             trial = _trial(dataset, record, store, scored, by, settings, progress)
             tried = trial.quality()
@@ -187,7 +192,7 @@ def _scored(dataset: Any, record: RunRecord, store: RunStore) -> _Scored:
         holders.append(load_dataset(record.query_dataset))
     known: dict[str, ClipRecord] = {}
     for holder in reversed(holders):  # a clip of both is the dataset's own
-        known |= {each.id: each for each in records_of(holder).records}
+        known |= {each.id: each for each in records_of(holder, record).records}
     twice = set(queries_in_training(store.table("motion"), clip_ids, query_ids).values())
     here_Q = np.asarray([each in known for each in query_ids], np.bool_)
     here_N = np.asarray([each in known and each not in twice for each in clip_ids], np.bool_)
@@ -314,7 +319,7 @@ def spread_clips(scores_QN: Array, count: int, seed: int) -> list[int]:
 
     ``Choice:`` by strata: of clips drawn at random few are at either end, which is where scores are used.
     """
-    order_N = np.argsort(percentile_ranks(scores_QN).mean(0), kind="stable")
+    order_N = np.argsort(mean_ranks(scores_QN, range(len(scores_QN))), kind="stable")
     if count >= len(order_N):
         return sorted(int(n) for n in order_N)
     rng = np.random.default_rng([seed, 2])

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from motive_fo.dataset.captions import caption_field
 from motive_fo.dataset.connect import dataset_of, fiftyone, load_dataset, require_video
-from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD, START_FIELD
+from motive_fo.dataset.imports import ID_FIELD, START_FIELD
+from motive_fo.dataset.run_record import RunRecord
 from motive_fo.errors import InputError
 from motive_fo.pipeline.record import ClipRecord
 from motive_fo.store.shards import Shard
@@ -40,22 +42,26 @@ class Chosen:
         return self if shard is None else replace(self, records=list(shard.take(self.records)))
 
 
-def records_of(samples: Any) -> Chosen:
+def records_of(samples: Any, record: RunRecord | None = None) -> Chosen:
     """Clip records of a dataset or view.
 
     A clip's id is its ``motive_id``, which our import sets to folder and relative path; samples without one use their
     sample id.
 
+    Args:
+        record: of the run whose captions are meant; ``captions.caption_field`` says what it is without one.
+
     Raises:
-        InputError: not videos, or two samples share a ``motive_id``.
+        InputError: not videos, two samples share a ``motive_id``, or the field of the run's captions is gone.
     """
     require_video(samples)
     schema = samples.get_field_schema()
-    paths_read = ["id", "filepath", *(name for name in (ID_FIELD, CAPTION_FIELD, START_FIELD) if name in schema)]
+    caption = caption_field(dataset_of(samples), record) or ""
+    paths_read = ["id", "filepath", *(name for name in (ID_FIELD, caption, START_FIELD) if name in schema)]
     read = dict(zip(paths_read, samples.values(paths_read), strict=True))  # one pass over the samples
     sample_ids, paths = read["id"], read["filepath"]
     nothing = [None] * len(sample_ids)
-    ids, captions, starts = (read.get(name, nothing) for name in (ID_FIELD, CAPTION_FIELD, START_FIELD))
+    ids, captions, starts = (read.get(name, nothing) for name in (ID_FIELD, caption, START_FIELD))
     records = [
         ClipRecord(clip_id or sample_id, Path(path), caption or "", start or 0.0)
         for clip_id, sample_id, path, caption, start in zip(ids, sample_ids, paths, captions, starts, strict=True)

@@ -13,15 +13,16 @@ import numpy.typing as npt
 
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import Preset, SelectionConfig, merge
-from motive_fo.dataset.choose import ids_of, records_of, samples_with, values_of
+from motive_fo.dataset.captions import caption_field
+from motive_fo.dataset.choose import ids_of, samples_with, values_of
 from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.fields import write_fields
-from motive_fo.dataset.imports import CAPTION_FIELD
 from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.queries import Query, run_queries, to_follow_and_avoid
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.stale import scored_before_gradients, stale_clips, stale_sentence
 from motive_fo.dataset.steps import Changes, open_step
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.dataset.views import save_motion_views, save_selection_views
 from motive_fo.errors import InputError
 from motive_fo.influence.curation import Candidates, Selection, WhatIf, select
@@ -114,7 +115,10 @@ def curate(
             passed_over=made.chosen.passed_over,
             unmet=made.chosen.unmet,
             views=views,
-            notes=_notes(dataset, record, run_store, [*made.chosen.ids, *candidates.queries]),
+            notes=[
+                *_notes(dataset, record, run_store, [*made.chosen.ids, *candidates.queries]),
+                *toy_notes(dataset, record),
+            ],
         )
         record.steps["curate"] = {
             "clips": report.clips,
@@ -130,7 +134,7 @@ def curate(
 def _notes(dataset: Any, record: RunRecord, store: RunStore, used: Sequence[str]) -> list[str]:
     """What a selection rests on that is not so any more. Of the clips, those that are selected are looked at."""
     notes = [sentence for sentence in (scored_before_gradients(record),) if sentence is not None]
-    stale = stale_clips(records_of(samples_with(dataset, used)).records, store)
+    stale = stale_clips(samples_with(dataset, used), record, store)
     return [*notes, stale_sentence(stale, "of the selected clips and queries")] if stale else notes
 
 
@@ -312,7 +316,7 @@ class ScoredClips:
             run_queries(dataset, record, rows.query_ids),
             _WhenAsked(motion),
             _WhenAsked(partial(values_of, dataset, "tags")),
-            _WhenAsked(partial(_captions, dataset)),
+            _WhenAsked(partial(_captions, dataset, record)),
             sample_ids,
             {"motion": _sketches(store, MASKED), "whole": _sketches(store, UNMASKED)},
             partial(table.read, "hoof"),
@@ -343,10 +347,9 @@ class ScoredClips:
         )
 
 
-def _captions(dataset: Any) -> dict[str, str]:
-    if CAPTION_FIELD not in dataset.get_field_schema():
-        return {}
-    return {clip_id: caption or "" for clip_id, caption in values_of(dataset, CAPTION_FIELD).items()}
+def _captions(dataset: Any, record: RunRecord) -> dict[str, str]:
+    field = caption_field(dataset, record)
+    return {} if field is None else {clip_id: text or "" for clip_id, text in values_of(dataset, field).items()}
 
 
 def _candidates(dataset: Any, record: RunRecord, store: RunStore, config: SelectionConfig) -> Candidates:

@@ -22,12 +22,19 @@ import numpy as np
 from motive_fo.clips.policy import plan
 from motive_fo.clips.probe import probe
 from motive_fo.config import AttributionConfig, ClipConfig, FlowConfig, MotionConfig, Preset, RunConfig
-from motive_fo.dataset.choose import choose_queries, choose_train, records_of
+from motive_fo.dataset.captions import (
+    caption_notes,
+    require_captions_kept,
+    settle_attribution,
+    settle_caption_field,
+)
+from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, records_of, values_of
 from motive_fo.dataset.connect import as_samples, dataset_of, fiftyone, load_dataset
-from motive_fo.dataset.imports import list_clips
+from motive_fo.dataset.imports import BROUGHT_FIELD, caption_after, list_clips
 from motive_fo.dataset.listing import Entry
 from motive_fo.dataset.ownership import open_run, open_store
 from motive_fo.dataset.run_record import RunRecord, encodings_folder, measured_folder
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.errors import ClipError, InputError
 from motive_fo.models.registry import attributed_model, model_card
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table, measured_before
@@ -159,7 +166,6 @@ def estimate(
             "train": list_clips(config.videos).entries if config.videos is not None else [],
             "query": list_clips(config.queries).entries if config.queries is not None else [],
         }
-        records, new = _records_after_import(config, dataset, listed)
         record = _record(dataset, name, config.run, config.store)
         clip, flow, motion, attribution = config.clip, config.flow, config.motion, config.attribution
         preset = config.preset
@@ -168,8 +174,15 @@ def estimate(
         dataset, new = dataset_of(samples), 0
         name = dataset.name
         record = _record(dataset, name, run, store)
-        records = {"all": records_of(samples).records} if step == "motion" else _chosen(samples, record, train, query)
-    card_config: AttributionConfig = record.settle("attribution", attribution, preset)
+    card_config = settle_attribution(record, attribution, preset)
+    about = settle_caption_field(dataset, record) if dataset is not None and step == "gradients" else []
+    if isinstance(samples, RunConfig):
+        records, new = _records_after_import(samples, dataset, record, listed)
+        holders = dict.fromkeys(records, dataset)
+    else:
+        chosen = {"all": records_of(samples)} if step == "motion" else _chosen(samples, record, train, query)
+        records = {role: each.records for role, each in chosen.items()}
+        holders = {role: dataset_of(each.samples) for role, each in chosen.items()}
     settings = MotionSettings.build(
         record.settle("clip", clip),
         record.settle("flow", flow, preset),
@@ -178,9 +191,15 @@ def estimate(
     )
     work = _MotionWork(settings) if step == "motion" else _GradientWork(settings, card_config)
     stored = open_store(record) if place_of(record.store).is_there() else None
+    for role, holder in holders.items() if step == "gradients" else ():
+        if stored is not None and holder is not None:
+            require_captions_kept(holder, record, stored, role, records[role])
+        about += caption_notes(holder, record, role, records[role])
+    about += toy_notes(dataset, record) if step == "gradients" else []
     roles, todo = work.count(records, stored, retry_failed)
     sound, problems, looked_at, probing = _look(todo, settings, progress)
     measured, phases, warm_up, notes = _measure(sound, work, progress)
+    notes = [*about, *notes]
     looked = work.look_for_known(sound, stored, notes)
     if len(card_config.devices) > 1 and measured:
         count = len(card_config.devices)
@@ -237,23 +256,28 @@ class _NoDataset:
         return False
 
 
-def _chosen(samples: Any, record: RunRecord, train: Any | None, query: Any | None) -> dict[str, list[ClipRecord]]:
+def _chosen(samples: Any, record: RunRecord, train: Any | None, query: Any | None) -> dict[str, Chosen]:
     dataset = dataset_of(samples)
-    records = {
-        "query": records_of(choose_queries(dataset, record.query if query is None else query)).records,
-        "train": records_of(choose_train(dataset, record.train if train is None else train)).records,
+    queries = choose_queries(dataset, record.query if query is None else query)
+    if dataset_of(queries).name != dataset.name:
+        record.query_dataset = dataset_of(queries).name
+    clips = {
+        "query": records_of(queries, record),
+        "train": records_of(choose_train(dataset, record.train if train is None else train), record),
     }
-    for role, chosen in records.items():
-        if not chosen:
+    for role, chosen in clips.items():
+        if not chosen.records:
             raise InputError(f"there are no {role} clips in what was chosen for them")
-    return records
+    return clips
 
 
 def _records_after_import(
-    config: RunConfig, dataset: Any | None, listed: dict[str, list[Entry]]
+    config: RunConfig, dataset: Any | None, record: RunRecord, listed: dict[str, list[Entry]]
 ) -> tuple[dict[str, list[ClipRecord]], int]:
     """The clips of each role as they would be after the import, and how many of them are new to the dataset."""
-    known = {} if dataset is None else {(r.path, r.start): r for r in records_of(dataset).records}
+    known = {} if dataset is None else {(r.path, r.start): r for r in records_of(dataset, record).records}
+    noted = dataset is not None and dataset.has_sample_field(BROUGHT_FIELD)
+    brought = values_of(dataset, BROUGHT_FIELD) if noted else {}
     records: dict[str, list[ClipRecord]] = {}
     selectors = {"query": config.query, "train": config.train}
     for role, selector in selectors.items():
@@ -264,14 +288,20 @@ def _records_after_import(
             raise InputError(f"{what}, but dataset {config.dataset!r} does not exist yet: import clips first")
         if by_role and entries:
             tagged = dataset is not None and role in dataset.distinct("tags")
-            present = records_of(dataset.match_tags(role)).records if dataset is not None and tagged else []
+            present = records_of(dataset.match_tags(role), record).records if dataset is not None and tagged else []
         else:
             chosen = choose_queries(dataset, selector) if role == "query" else choose_train(dataset, selector)
-            present, entries = records_of(chosen).records, {}
+            if dataset_of(chosen).name != config.dataset:
+                record.query_dataset = dataset_of(chosen).name
+            present, entries = records_of(chosen, record).records, {}
         found = {(r.path, r.start): r for r in present}
         for at, entry in entries.items():
-            clip_id = known[at].id if at in known else entry.id
-            found[at] = ClipRecord(clip_id, entry.path, entry.caption, entry.start)
+            old = known.get(at)
+            found[at] = (
+                ClipRecord(entry.id, entry.path, entry.caption, entry.start)
+                if old is None
+                else replace(old, caption=caption_after(old.caption, brought.get(old.id), entry.caption))
+            )
         records[role] = list(found.values())
     new = {at for entries in listed.values() for e in entries if (at := (e.path, e.start)) not in known}
     return records, len(new)

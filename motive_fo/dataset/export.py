@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from motive_fo.dataset.connect import as_samples, dataset_of
 from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import RunRecord, load_run, save_run
 from motive_fo.dataset.stale import stale_clips
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.dataset.views import selected_view
 from motive_fo.errors import InputError
 from motive_fo.exporters.base import ExportItem, ExportReport
@@ -73,7 +75,7 @@ def export(
     if report.folder not in record.exports:
         record.exports.append(report.folder)
         save_run(dataset, record)
-    return report
+    return replace(report, notes=toy_notes(dataset, record))
 
 
 def survival(
@@ -120,8 +122,8 @@ def scored_as(record: RunRecord) -> ScoredAs:
 
 def export_items(view: Any, record: RunRecord) -> list[ExportItem]:
     """The clips of a view, in its order. Frames and rate come from the import's probe while the file is as large."""
-    chosen, run = records_of(view), record.run
-    stale = frozenset(stale_clips(chosen.records, open_store(record)) if place_of(record.store).is_there() else ())
+    chosen, run = records_of(view, record), record.run
+    stale = frozenset(stale_clips(view, record, open_store(record)) if place_of(record.store).is_there() else ())
     columns = [view.values(f"{run}.{name}") for name in _ABOUT]
     facts = view.values([f"metadata.{name}" for name in ("total_frame_count", "frame_rate", "size_bytes")])
     return [

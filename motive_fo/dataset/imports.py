@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from motive_fo.clips.probe import probe
 from motive_fo.dataset.bulk import in_blocks
+from motive_fo.dataset.captions import CAPTION_FIELD, caption_field, usual_fields
 from motive_fo.dataset.connect import fiftyone, load_dataset, make_durable, require_video
-from motive_fo.dataset.listing import CAPTION_KEYS, Entry, Listing, MissingCaption, read_source
+from motive_fo.dataset.listing import Entry, Listing, MissingCaption, read_source
 from motive_fo.errors import ClipError, InputError
 from motive_fo.progress import Progress, silent
 
 ID_FIELD = "motive_id"
-CAPTION_FIELD = "caption"
 START_FIELD = "motive_start"
+BROUGHT_FIELD = "motive_caption"
 
 _BATCH = 1000
 
@@ -31,8 +32,11 @@ class ImportReport:
         dataset: name of the dataset.
         added, updated: samples new to the dataset, and samples that were there and got a new caption or tag.
         unchanged: samples that were there already.
-        without_caption: clips of this import with an empty caption.
+        kept: of these two, those that keep a caption which the source does not have: see ``caption_after``.
+        conflicts: of ``kept``, those for which the source has a new caption too: clip id -> the one that was not taken.
+        without_caption: clips of this import that are left with an empty caption.
         unreadable: files that no decoder opens; they are imported and every step records why.
+        notes: what a user should know, such as which of several fields the captions were taken from.
         skipped: files in the folder that are not taken for videos, by name.
     """
 
@@ -40,8 +44,11 @@ class ImportReport:
     added: int = 0
     updated: int = 0
     unchanged: int = 0
+    kept: int = 0
+    conflicts: dict[str, str] = field(default_factory=dict)
     without_caption: int = 0
     unreadable: int = 0
+    notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,7 +69,8 @@ def import_clips(
 ) -> ImportReport:
     """Import clips into a dataset, which is made where it does not exist, and tag them with their role.
 
-    Importing the same clips again changes nothing but captions that differ.
+    Importing the same clips again changes nothing but captions that are new in the source. What was written or
+    corrected in the dataset stays, and where both changed the report says so.
 
     Args:
         source: a folder, searched with its subfolders; or a ``.jsonl``, ``.json`` or ``.csv`` file with one clip per
@@ -82,7 +90,7 @@ def import_clips(
     """
     fo = fiftyone()
     listing = list_clips(source, name=name, allow_outside=allow_outside, missing_caption=missing_caption)
-    report = ImportReport(dataset, skipped=listing.skipped)
+    report = ImportReport(dataset, notes=listing.notes, skipped=listing.skipped)
     entries = listing.entries
     if windows is not None:
         entries = [window for entry in entries for window in _windows(entry, windows)]
@@ -94,21 +102,36 @@ def import_clips(
     _require_free_ids(target, new)
     if target is None:
         target = fo.Dataset(dataset, persistent=True)
-    _declare_fields(target)
+    caption = _declare_fields(target)
     old = {known[at]: entry for entry in entries if (at := (str(entry.path), entry.start)) in known}
+    own = str(source) == f"dataset:{dataset}"  # brings no captions, but those that are there
     for sample_ids in in_blocks(list(old)):
-        _update(target, {sample_id: old[sample_id] for sample_id in sample_ids}, role, report)
+        _update(target, {i: old[i] for i in sample_ids}, role, caption, report, own=own)
     progress("import", 0, len(new))
     for first in range(0, len(new), _BATCH):
         samples = []
         for entry in new[first : first + _BATCH]:
-            samples.append(_sample(entry, role, report))
+            samples.append(_sample(entry, role, caption, report))
             progress("import", report.added + len(samples), len(new))
         target.add_samples(samples, progress=False)
         report.added += len(samples)
     make_durable(target)
-    report.without_caption = sum(1 for entry in entries if not entry.caption)
+    report.without_caption += sum(1 for entry in new if not entry.caption.strip())
     return report
+
+
+def caption_after(now: str | None, brought: str | None, new: str) -> str:
+    """The caption of a clip that is imported again. What a person wrote is never replaced, what an import brought is.
+
+    Args:
+        now: the one it has, which may have been corrected since.
+        brought: the one that its last import with a caption brought, None where that is not known.
+        new: the one in the source now; empty where it has none.
+    """
+    now = now or ""
+    if not new.strip() or new == brought:
+        return now
+    return new if not now.strip() or now == brought else now
 
 
 def list_clips(
@@ -180,15 +203,17 @@ def _index_clips(dataset: Any) -> None:
 
 
 def _dataset_listing(name: str, missing_caption: MissingCaption) -> Listing:
-    """The videos of another dataset, with its ids and the captions of its first text field that is named like one."""
+    """The videos of another dataset, with its ids and captions."""
     source = load_dataset(name)
     chosen_ids, starts = (source.values(f) if f in source.get_field_schema() else None for f in (ID_FIELD, START_FIELD))
     sample_ids = source.values("id")
-    schema = source.get_field_schema()
-    caption_field = next((key for key in (CAPTION_FIELD, *CAPTION_KEYS) if key in schema), None)
+    text_field = caption_field(source)
     paths = source.values("filepath")
-    captions = source.values(caption_field) if caption_field else [None] * len(paths)
+    captions = source.values(text_field) if text_field else [None] * len(paths)
     listing = Listing()
+    others = [each for each in usual_fields(source) if each != text_field]
+    if text_field and others:
+        listing.notes.append(f"captions are taken from the field {text_field!r}; {', '.join(others)} hold text too")
     for n, (path, caption) in enumerate(zip(paths, captions, strict=True)):
         caption = caption if isinstance(caption, str) else ""
         if not caption.strip() and missing_caption == "refuse":
@@ -201,8 +226,24 @@ def _dataset_listing(name: str, missing_caption: MissingCaption) -> Listing:
     return listing
 
 
-def _declare_fields(dataset: Any) -> None:
+def conflict_sentence(conflicts: Mapping[str, str]) -> str:
+    """Clips whose captions were corrected in the dataset and in the source: what was done, and the way out."""
+    shown = ", ".join(list(conflicts)[:3]) + (", ..." if len(conflicts) > 3 else "")
+    return (
+        f"{len(conflicts)} have a new caption in the source and another one in the dataset, which stays ({shown}): "
+        "to take the source's, empty theirs and import again"
+    )
+
+
+def _declare_fields(dataset: Any) -> str:
+    """Returns the field that captions go to: the dataset's own, or a new one."""
     fo = fiftyone()
+    caption = caption_field(dataset)
+    if caption is None:
+        caption = CAPTION_FIELD
+        if dataset.has_sample_field(BROUGHT_FIELD):  # what was brought went with the field it was brought into
+            dataset.clear_sample_field(BROUGHT_FIELD)
+        dataset.add_sample_field(caption, fo.StringField, description="what the clip is trained with")
     dataset.add_sample_field(
         ID_FIELD, fo.StringField, description="stable name of the clip in stores and exports: folder and relative path"
     )
@@ -211,15 +252,21 @@ def _declare_fields(dataset: Any) -> None:
         fo.FloatField,
         description="seconds into the file at which the clip begins, for windows of a long video",
     )
-    dataset.add_sample_field(CAPTION_FIELD, fo.StringField, description="what the clip is trained with")
+    dataset.add_sample_field(
+        BROUGHT_FIELD,
+        fo.StringField,
+        description="the caption that an import brought last; one that differs was written or corrected since",
+    )
     _index_clips(dataset)
+    return caption
 
 
-def _sample(entry: Entry, role: str, report: ImportReport) -> Any:
+def _sample(entry: Entry, role: str, caption: str, report: ImportReport) -> Any:
     fo = fiftyone()
     sample = fo.Sample(filepath=str(entry.path), tags=[role])
     sample[ID_FIELD] = entry.id
-    sample[CAPTION_FIELD] = entry.caption
+    sample[caption] = entry.caption
+    sample[BROUGHT_FIELD] = entry.caption if entry.caption.strip() else None
     sample[START_FIELD] = entry.start or None
     sample.metadata = _metadata(entry.path, report)
     return sample
@@ -253,19 +300,35 @@ def _metadata(path: Path, report: ImportReport) -> Any:
     )
 
 
-def _update(dataset: Any, entries: dict[str, Entry], role: str, report: ImportReport) -> None:
+def _update(
+    dataset: Any, entries: dict[str, Entry], role: str, caption: str, report: ImportReport, *, own: bool
+) -> None:
+    """Captions (in the field ``caption``) and tags of samples that are there; ``own``: captions were read from them, so
+    none is brought."""
     view = dataset.select(list(entries))
-    ids, captions, clip_ids, tags = view.values(["id", CAPTION_FIELD, ID_FIELD, "tags"])
-    changed = {
-        sample_id
-        for sample_id, caption, clip_id, tag in zip(ids, captions, clip_ids, tags, strict=True)
-        if caption != entries[sample_id].caption or clip_id is None or role not in tag
-    }
+    columns = view.values(["id", caption, BROUGHT_FIELD, ID_FIELD, "tags"])
+    captions: dict[str, str] = {}
+    brought: dict[str, str] = {}
+    changed = set()
+    for sample_id, now, before, clip_id, tags in zip(*columns, strict=True):
+        entry = entries[sample_id]
+        after = caption_after(now, before, entry.caption)
+        if after != (now or ""):
+            captions[sample_id] = after
+        if after.strip() != entry.caption.strip():
+            report.kept += 1
+            if entry.caption.strip() and entry.caption != before:
+                report.conflicts[clip_id or entry.id] = entry.caption
+        elif after.strip() and after != before and not own:
+            brought[sample_id] = after
+        report.without_caption += not after.strip()
+        if sample_id in captions or clip_id is None or role not in tags:
+            changed.add(sample_id)
     report.updated += len(changed)
     report.unchanged += len(entries) - len(changed)
+    unnamed = {i: entries[i].id for i, clip_id in zip(columns[0], columns[3], strict=True) if clip_id is None}
+    for name, values in ((caption, captions), (BROUGHT_FIELD, brought), (ID_FIELD, unnamed)):
+        if values:
+            dataset.set_values(name, values, key_field="id")
     if changed:
-        both = {sample_id: entries[sample_id] for sample_id in changed}
-        dataset.set_values(CAPTION_FIELD, {k: e.caption for k, e in both.items()}, key_field="id")
-        missing = {i: entries[i].id for i, c in zip(ids, clip_ids, strict=True) if c is None}
-        dataset.set_values(ID_FIELD, missing, key_field="id")
         dataset.select(list(changed)).tag_samples(role)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from motive_fo.dataset.captions import caption_field
 from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.connect import fiftyone, load_dataset
 from motive_fo.dataset.fields import strangers
@@ -16,6 +17,8 @@ from motive_fo.dataset.motion_report import motion_settings
 from motive_fo.dataset.ownership import notice, open_store
 from motive_fo.dataset.run_record import RunRecord, load_run
 from motive_fo.dataset.stale import scored_before_gradients, stale_clips, stale_sentence
+from motive_fo.dataset.toy_model import toy_notes
+from motive_fo.errors import InputError
 from motive_fo.pipeline.refusals import outlier_sentence, outlying_gradients
 from motive_fo.store.inspection import verify_store
 from motive_fo.store.merge import tables_of
@@ -50,6 +53,7 @@ def check_run(dataset: Any, run: str) -> list[Check]:
     parts: list[tuple[str, Callable[[], list[Check]]]] = [
         ("owner", lambda: [_owner(record)]),
         ("store", lambda: _store(record.store)),
+        ("model", lambda: [Check("warn", "model", note) for note in toy_notes(dataset, record)]),
         ("gradients", lambda: [_outliers(store)]),
         ("dataset and store", lambda: _told("dataset and store", _dataset_faults(dataset, record, store))),
         ("record", lambda: _told("record", _record_faults(dataset, record, store))),
@@ -107,7 +111,7 @@ def _dataset_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[st
                 f"{len(orphans)} rows of {name} belong to no sample ({orphans[0]}): harmless, delete the run "
                 "and compute it again to be rid of them"
             )
-    if stale := stale_clips(chosen.records, store):
+    if stale := stale_clips(dataset, record, store):
         faults.append(stale_sentence(stale, "clips"))
     foreign = strangers(dataset, record.run, store)
     if foreign:
@@ -152,6 +156,10 @@ def _record_faults(dataset: Any, record: RunRecord, store: RunStore) -> list[str
             faults.append(f"the record says {claimed} clips have {role} gradients, the store has {rows}: {_AGAIN}")
     if sentence := scored_before_gradients(record):
         faults.append(sentence)
+    try:
+        caption_field(dataset, record)
+    except InputError as error:
+        faults.append(str(error))
     gone = [view for view in record.views if not dataset.has_saved_view(view)]
     if gone:
         faults.append(f"the saved view {gone[0]!r} is gone: {_AGAIN}")

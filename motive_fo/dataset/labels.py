@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from motive_fo.dataset.captions import caption_field
 from motive_fo.dataset.choose import AVOID_TAG, QUERY_TAG, TRAIN_TAG, records_of
 from motive_fo.dataset.connect import fiftyone
-from motive_fo.dataset.imports import CAPTION_FIELD, ID_FIELD
+from motive_fo.dataset.imports import BROUGHT_FIELD, ID_FIELD
 from motive_fo.errors import InputError
 
 TAGS: Final = "tags"
@@ -82,7 +83,7 @@ def _path(holder: Any, by: str) -> str | None:
 def label_fields(dataset: Any) -> list[str]:
     """Fields of a dataset that may hold labels: texts and Classifications that are not our own."""
     fo = fiftyone()
-    internal = ("id", "filepath", "media_type", ID_FIELD, CAPTION_FIELD)
+    internal = ("id", "filepath", "media_type", ID_FIELD, BROUGHT_FIELD, caption_field(dataset))
     return [
         name
         for name, field in dataset.get_field_schema().items()

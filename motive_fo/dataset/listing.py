@@ -42,10 +42,12 @@ class Listing:
     Attributes:
         entries: clips in a fixed order, each file once.
         skipped: files of the folder that are not taken for videos, and clips left out for want of a caption.
+        notes: what a user should know of where captions come from.
     """
 
     entries: list[Entry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_source(
@@ -131,7 +133,7 @@ def _folder(root: Path, allow_outside: bool) -> tuple[dict[Path, str], list[str]
     """Every video below a folder with its caption, and the names of the other files."""
     listed: dict[Path, str] = {}
     videos: list[Path] = []
-    texts: set[Path] = set()
+    texts: list[Path] = []
     skipped: list[str] = []
     for at, folders, names in os.walk(root):
         folders.sort()
@@ -143,16 +145,18 @@ def _folder(root: Path, allow_outside: bool) -> tuple[dict[Path, str], list[str]
             if is_video_name(name):
                 videos.append(here / name)
             elif name.lower().endswith(".txt"):
-                texts.add(here / name)
+                texts.append(here / name)
             elif name not in LISTINGS:
                 skipped.append(_relative(here / name, root))
     captions = dict(listed)
+    beside = {text.with_suffix(".txt"): text for text in texts}  # of a.TXT and a.txt the last, which is a.txt
+    used = set()
     for video in videos:
-        beside = video.with_suffix(".txt")
         if video not in captions:
-            captions[video] = _read_text(beside) if beside in texts else ""
-            texts.discard(beside)
-    return captions, sorted(skipped + [_relative(text, root) for text in texts])
+            text = beside.get(video.with_suffix(".txt"))
+            captions[video] = "" if text is None else _read_text(text)
+            used.add(text)
+    return captions, sorted(skipped + [_relative(text, root) for text in texts if text not in used])
 
 
 def _read_text(path: Path) -> str:

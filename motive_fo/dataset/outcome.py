@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from motive_fo.dataset.curation import CurateReport
-from motive_fo.dataset.imports import ImportReport
+from motive_fo.dataset.imports import ImportReport, conflict_sentence
 from motive_fo.errors import CLIP_CODES
 from motive_fo.exporters.base import ExportReport
 from motive_fo.pipeline.report import StepReport
@@ -40,12 +40,16 @@ def outcome(report: Any) -> Outcome:
         return report
     if isinstance(report, StepReport):
         counts = _counts(report.status)
-        return Outcome(f"{report.step} of {report.clips} clips: {counts}", *_failures(report.codes))
+        reasons, failed = _failures(report.codes)
+        return Outcome(f"{report.step} of {report.clips} clips: {counts}", (*reasons, *report.notes), failed)
     if isinstance(report, Mapping):
         codes: Counter[str] = Counter()
         for step in report.values():
             codes.update(step.codes)
-        return Outcome("; ".join(f"{role}: {_counts(step.status)}" for role, step in report.items()), *_failures(codes))
+        reasons, failed = _failures(codes)
+        notes = [note for step in report.values() for note in step.notes]
+        message = "; ".join(f"{role}: {_counts(step.status)}" for role, step in report.items())
+        return Outcome(message, (*reasons, *dict.fromkeys(notes)), failed)
     if isinstance(report, ImportReport):
         return _imported(report)
     if isinstance(report, CurateReport):
@@ -58,7 +62,7 @@ def outcome(report: Any) -> Outcome:
         same = "; nothing had to be changed" if report.unchanged else ""
         return Outcome(
             f"{report.written} clips in {report.folder}, {len(report.skipped)} skipped{same}",
-            tuple(report.survival.sentences()),
+            (*report.survival.sentences(), *report.notes),
         )
     if isinstance(report, list):  # queries
         kind = "avoid" if report and all(query.avoid for query in report) else "follow"
@@ -73,10 +77,15 @@ def _imported(report: ImportReport) -> Outcome:
     reasons = []
     if report.unreadable:
         reasons.append(f"{report.unreadable} are no readable videos: every step will record why")
+    if report.kept:
+        reasons.append(f"{report.kept} keep their caption: the source has none, or it was corrected here")
+    if report.conflicts:
+        reasons.append(conflict_sentence(report.conflicts))
     if report.without_caption:
         reasons.append(f"{report.without_caption} have no caption")
     if report.skipped:
         reasons.append(f"{len(report.skipped)} files are no videos, such as {report.skipped[0]}")
+    reasons += report.notes
     return Outcome(
         f"{report.added} clips added to {report.dataset}, {report.updated} updated, {report.unchanged} unchanged",
         tuple(reasons),

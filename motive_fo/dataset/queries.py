@@ -34,6 +34,8 @@ class Query:
         avoid: whether it is to be avoided.
         caption: what it shows.
         path: its file.
+        other_caption: where it was added just now and the caption was corrected both in the dataset and in its source,
+            the source's, which was not taken.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Query:
     avoid: bool
     caption: str
     path: str
+    other_caption: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -85,13 +88,14 @@ def add_queries(
         return mark_queries(choose_train(load_dataset(dataset), str(source)), group=group, avoid=avoid)
     entries = list_clips(source, name=name).entries
     role = AVOID_TAG if avoid else QUERY_TAG
-    import_clips(source, dataset, role=role, name=name, progress=progress)
+    report = import_clips(source, dataset, role=role, name=name, progress=progress)
     samples = _at(load_dataset(dataset), {(str(entry.path), entry.start) for entry in entries})
     if group is None:
         parts = {entry.id: entry.id.split("/") for entry in entries}
         ids = ids_of(samples)
         _write_groups(dataset_of(samples), {ids[i]: p[1] for i, p in parts.items() if len(p) > 2 and i in ids})
-    return mark_queries(samples, group=group, avoid=avoid)
+    queries = mark_queries(samples, group=group, avoid=avoid)
+    return [replace(query, other_caption=report.conflicts.get(query.id)) for query in queries]
 
 
 def mark_queries(samples: Any, *, group: str | None = None, avoid: bool = False) -> list[Query]:

@@ -137,7 +137,7 @@ class _Asked:
         holders = [dataset]
         if record.query_dataset and fiftyone().dataset_exists(record.query_dataset):
             holders.append(load_dataset(record.query_dataset))
-        records = {clip.id: clip for holder in holders for clip in records_of(holder).records}
+        records = {clip.id: clip for holder in holders for clip in records_of(holder, record).records}
         return cls(ids, records, sample)
 
     @property

@@ -96,7 +96,7 @@ class Facts:
             candidates,
             made,
             run_queries(dataset, record, candidates.queries),
-            {clip.id: clip for holder in holders for clip in records_of(holder).records},
+            {clip.id: clip for holder in holders for clip in records_of(holder, record).records},
             Counter(Status(int(state)).name.lower() for state in train.states(ids)),
             [failure for role in _ROLES for failure in _failures(store.sketches(role), role)],
             _stability(dataset, record, store, candidates) if len(samples) > 1 else None,

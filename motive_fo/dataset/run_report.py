@@ -23,6 +23,7 @@ from motive_fo.dataset.run_figures import (
 )
 from motive_fo.dataset.run_pictures import seen_queries
 from motive_fo.dataset.run_record import load_run
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.errors import CLIP_CODES
 from motive_fo.progress import Progress, silent
 from motive_fo.quality.intervals import Estimate
@@ -62,7 +63,10 @@ def write_report(
         title=f"Run {run} of {dataset.name}",
         summary=_summary(facts),
         facts=Grid("The run", (), _overview(facts), words=True),
-        warnings=[line for each in facts.traced.values() for line in each.warnings],
+        warnings=[
+            *toy_notes(dataset, facts.record),
+            *(line for each in facts.traced.values() for line in each.warnings),
+        ],
         sections=[
             _clips(facts),
             *_trial(facts),

@@ -88,7 +88,7 @@ def write_scores(
     samples = as_samples(dataset)
     record = load_run(dataset_of(samples), run)
     view = choose_train(samples, record.train) if samples is dataset_of(samples) else samples
-    chosen = records_of(view)
+    chosen = records_of(view, record)
     cosines = _Cosines.read(record)
     if long and cosines is None:
         raise InputError(f"run {run!r} has no influence yet, so there is no cosine to write: motive influence first")

@@ -7,8 +7,11 @@ so that nobody trains on a clip for what another film was worth.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.run_record import RunRecord
+from motive_fo.errors import InputError
 from motive_fo.pipeline.record import ClipRecord, replaced
 from motive_fo.store.run_store import Role, RunStore
 
@@ -17,8 +20,13 @@ GENERATION = "generation"
 _ROLES: tuple[Role, ...] = ("train", "query")
 
 
-def stale_clips(records: Sequence[ClipRecord], store: RunStore) -> list[str]:
-    """Ids of the clips whose file or caption is another one than their gradients, or else their motion, are of."""
+def stale_clips(samples: Any, record: RunRecord, store: RunStore) -> list[str]:
+    """Ids of the clips whose file or caption is another one than their gradients, or else their motion, are of.
+
+    Args:
+        samples: a collection of the run's dataset, or of that of its queries.
+    """
+    records = _records(samples, record)
     found: set[str] = set()
     left = list(records)
     for role in _ROLES:
@@ -31,6 +39,13 @@ def stale_clips(records: Sequence[ClipRecord], store: RunStore) -> list[str]:
         table = store.table("motion")
         found |= {each.id for each in replaced(table, [each for each in left if each.id in table], with_caption=False)}
     return [record.id for record in records if record.id in found]
+
+
+def _records(samples: Any, record: RunRecord) -> list[ClipRecord]:
+    try:
+        return records_of(samples, record).records
+    except InputError:  # the field of the run's captions is gone: what is a caption now is another one
+        return records_of(samples).records
 
 
 def stale_sentence(ids: Sequence[str], what: str) -> str:

@@ -22,6 +22,12 @@ from motive_fo.config import (
     merge,
     plain,
 )
+from motive_fo.dataset.captions import (
+    caption_notes,
+    require_captions_kept,
+    settle_attribution,
+    settle_caption_field,
+)
 from motive_fo.dataset.choose import Chosen, choose_queries, choose_train, ids_of, records_of
 from motive_fo.dataset.connect import as_samples, dataset_id, dataset_of, make_durable
 from motive_fo.dataset.fields import (
@@ -58,6 +64,7 @@ from motive_fo.dataset.run_record import (
     save_run,
 )
 from motive_fo.dataset.stale import GENERATION, stale_clips, stale_sentence
+from motive_fo.dataset.toy_model import toy_notes
 from motive_fo.dataset.views import save_motion_views
 from motive_fo.errors import (
     FailureLimitError,
@@ -190,9 +197,17 @@ def compute_gradients(
     dataset = dataset_of(as_samples(dataset))
     part = None if shard is None else Shard.parse(shard)
     with open_step(dataset, run, store, preset, part) as (record, run_store):
-        clips = {role: c.part(part) for role, c in _choose_clips(dataset, record, train, query).items()}
         settings = _motion_settings(record, clip, flow, motion, attribution, preset)
+        notes = settle_caption_field(dataset, record)
         config = record.section("attribution")
+        clips = _choose_clips(dataset, record, train, query, captions=True)
+        clips = {role: chosen.part(part) for role, chosen in clips.items()}
+        about = {}
+        for role, chosen in clips.items():
+            holder = dataset_of(chosen.samples)
+            require_captions_kept(holder, record, run_store, role, chosen.records)
+            about[role] = [*notes, *caption_notes(holder, record, role, chosen.records)]
+        about["train"] += toy_notes(dataset, record)
         where = merge(EngineConfig(), engine, "engine")
         reports: dict[str, StepReport] = {}
         roles: tuple[Role, ...] = ("query", "train")
@@ -217,6 +232,7 @@ def compute_gradients(
                     _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
                     raise
                 _write_sketch_results(dataset, record, clips[role], run_store, role, progress)
+                reports[role].notes += about[role]
                 _clear_strangers(dataset, run_store, record.run, reports[role])
                 last = record.steps.get(f"{role} gradients", {}).get(GENERATION, 0)
                 generation = record.generation if reports[role].computed else last
@@ -259,8 +275,8 @@ def score_influence(
                 f"{len(again)} of {len(scores.query_ids)} queries are training clips too ({first}): "
                 "each finds its own video first; leave them out of one of the two"
             )
-        for role, what in (("train", "clips"), ("query", "queries")):
-            if stale := stale_clips(clips[role].records, run_store):
+        for chosen, what in ((clips["train"], "clips"), (clips["query"], "queries")):
+            if stale := stale_clips(chosen.samples, record, run_store):
                 report.notes.append(stale_sentence(stale, what))
         avoid_Q = np.asarray([q.avoid for q in run_queries(dataset, record, scores.query_ids)], np.bool_)
         motion_rank, whole_rank, avoid_rank = (
@@ -280,6 +296,7 @@ def score_influence(
             "influence_difference": motion_rank - whole_rank,
             "avoid_influence": avoid_rank,
         }
+        report.notes += toy_notes(dataset, record)
         scored = [clips["train"].sample_ids[i] for i in scores.train_ids]
         # those that were scored before and are not among the clips any more, or came with figures of another run
         once = set(ids_of(dataset.match({f"{run}.influence": {"$ne": None}})).values()).difference(scored)
@@ -456,7 +473,7 @@ def _motion_settings(
     attribution: AttributionConfig | Changes | None,
     preset: Preset | None,
 ) -> MotionSettings:
-    config: AttributionConfig = record.settle("attribution", attribution, preset)
+    config = settle_attribution(record, attribution, preset)
     return MotionSettings.build(
         record.settle("clip", clip),
         _settle_flow(record, flow, preset),
@@ -475,20 +492,24 @@ def _settle_flow(record: RunRecord, flow: Any, preset: Preset | None) -> FlowCon
     return config
 
 
-def _choose_clips(dataset: Any, record: RunRecord, train: Any | None, query: Any | None) -> dict[str, Chosen]:
-    """Training and query clips, by what is given or by how the run chose them before; names are noted in the record."""
-    clips = {
-        "train": records_of(choose_train(dataset, record.train if train is None else train)),
-        "query": records_of(choose_queries(dataset, record.query if query is None else query)),
+def _choose_clips(
+    dataset: Any, record: RunRecord, train: Any | None, query: Any | None, *, captions: bool = False
+) -> dict[Role, Chosen]:
+    """Training and query clips, by what is given or by how the run chose them before; names are noted in the record.
+    With ``captions`` these have to be the run's."""
+    samples: dict[Role, Any] = {
+        "train": choose_train(dataset, record.train if train is None else train),
+        "query": choose_queries(dataset, record.query if query is None else query),
     }
+    holder = dataset_of(samples["query"])
+    if holder.name != dataset.name:
+        record.query_dataset, record.query_dataset_id = holder.name, dataset_id(holder)
+    clips = {role: records_of(each, record if captions else None) for role, each in samples.items()}
     for role, chosen in clips.items():
         if not chosen.records:
             raise InputError(f"there are no {role} clips in what was chosen for them")
     record.train = train if isinstance(train, str) else record.train
     record.query = query if isinstance(query, str) else record.query
-    holder = dataset_of(clips["query"].samples).name
-    if holder != dataset.name:
-        record.query_dataset, record.query_dataset_id = holder, dataset_id(dataset_of(clips["query"].samples))
     return clips
 
 

@@ -101,6 +101,7 @@ class ExportReport:
         changed_captions: clip id -> what had to be changed in its caption.
         unchanged: the folder held exactly this export already; nothing was touched.
         training: steps and passes over the clips that the command asks for, where a number of steps was given.
+        notes: what a user should know of the scores behind it.
     """
 
     folder: str
@@ -112,6 +113,7 @@ class ExportReport:
     changed_captions: dict[str, str] = field(default_factory=dict)
     unchanged: bool = False
     training: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from motive_fo.attribution.gradients import MASKED, UNMASKED
 from motive_fo.config import Combine, MaskSide
-from motive_fo.influence.selection import percentile_ranks
+from motive_fo.influence.selection import doubled_ranks, mean_percentile
 
 #: mask side -> (index of the query's sketch, index of the training clip's sketch)
 SIDES: Final[dict[MaskSide, tuple[int, int]]] = {
@@ -133,7 +133,8 @@ def mean_ranks(scores_SQN: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     clip that lacks a score."""
     known = np.isfinite(scores_SQN).all((0, 1))
     ranks = np.full(scores_SQN.shape[1:], np.nan, np.float32)
-    ranks[:, known] = np.mean([percentile_ranks(scores_QN[:, known]) for scores_QN in scores_SQN], axis=0) / 100
+    total_QK = np.asarray(sum(doubled_ranks(scores_QN[:, known]) for scores_QN in scores_SQN))
+    ranks[:, known] = mean_percentile(total_QK, len(scores_SQN)) / 100
     return ranks
 
 

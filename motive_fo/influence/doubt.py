@@ -92,14 +92,13 @@ def _ranks_at(
 ) -> npt.NDArray[np.float64]:
     scored_N = scored_clips(scores_QN)
     most = max(1, int(scored_N.sum()) - 1)
-    total = np.zeros(len(places))
+    total = np.zeros(len(places), np.int64)  # of twice the ranks, which are whole numbers
     for query, avoid in enumerate(avoid_Q.tolist()):
         row_N = np.asarray(scores_QN[query])
         row_K = row_N[scored_N]
-        below = np.asarray([((row_K < own).sum() + (row_K <= own).sum() - 1) / 2 for own in row_N[places]])
-        ranks = below * (100.0 / most)
-        total += 100 - ranks if avoid else ranks
-    return np.where(scored_N[places], total / max(1, len(avoid_Q)), np.nan)
+        doubled = np.asarray([(row_K < own).sum() + (row_K <= own).sum() - 1 for own in row_N[places]], np.int64)
+        total += 2 * most - doubled if avoid else doubled
+    return np.where(scored_N[places], total * (50.0 / most) / max(1, len(avoid_Q)), np.nan)
 
 
 def _jackknife(ranks: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:

@@ -1,5 +1,8 @@
 """From scores to an order in which nothing is left to chance: percentile ranks and votes.
 
+Ranks and scores are added as integers: a sum of floating-point numbers depends on the order of the queries, and would
+decide ties by it.
+
 Only clips that have a score for every query take part; the others are never voted for and never counted.
 
 Queries are followed or avoided. A query to avoid, such as a bad generation, counts with the opposite sign: what helps
@@ -44,10 +47,7 @@ class Rows(Protocol):
 
 def scored_clips(scores_QN: Rows) -> npt.NDArray[np.bool_]:
     """Which clips have a score for every query; none where there is no query."""
-    scored = np.full(scores_QN.shape[1], len(scores_QN) > 0)
-    for query in range(len(scores_QN)):
-        scored &= np.isfinite(scores_QN[query])
-    return scored
+    return _scored_and_peak(scores_QN)[0]
 
 
 def mean_ranks(scores_QN: Rows, queries: Iterable[int]) -> npt.NDArray[np.float64]:
@@ -59,8 +59,8 @@ def mean_ranks(scores_QN: Rows, queries: Iterable[int]) -> npt.NDArray[np.float6
         scored &= np.isfinite(scores_QN[query])
     ranks = np.full(len(scored), np.nan)
     if scored.any():
-        each = by_query(scores_QN, lambda scores_N: percentile_ranks(scores_N[scored][None])[0], used)
-        ranks[scored] = sum(each) / len(used)
+        each = by_query(scores_QN, lambda scores_N: doubled_ranks(scores_N[scored][None])[0], used)
+        ranks[scored] = mean_percentile(np.asarray(sum(each)), len(used))
     return ranks
 
 
@@ -102,14 +102,36 @@ def percentile_ranks(scores_QN: npt.NDArray[np.floating]) -> npt.NDArray[np.floa
 
     ``Choice:`` raw cosines are not comparable between queries, ranks are. One clip alone has rank 100.
     """
+    return np.asarray(_ranks(scores_QN) * (100.0 / _most(scores_QN.shape[1])))
+
+
+def doubled_ranks(scores_QN: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Twice the rank of each clip among the N clips of its query, which are whole numbers whatever shares a rank: 0 the
+    lowest score, 2 (N - 1) the highest. One clip alone has 2. Scores are finite."""
+    return (2 * _ranks(scores_QN)).astype(np.int64)
+
+
+def mean_percentile(sum_N: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float64]:
+    """The mean of ``percentile_ranks`` from the sum of ``count`` times ``doubled_ranks``, (N,) or (..., N): equal sums,
+    and only these, are equal means."""
+    return np.asarray(sum_N * (50.0 / _most(sum_N.shape[-1])) / count)
+
+
+def _most(clips: int) -> int:
+    """The highest rank of so many clips, counted from 0; one clip alone is the highest."""
+    return max(1, clips - 1)
+
+
+def _ranks(scores_QN: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Ranks from 0 to ``_most``, ties share their mean rank."""
     queries, clips = scores_QN.shape
     if clips == 1:
-        return np.full((queries, 1), 100.0)
+        return np.ones((queries, 1))
     if not clips or not queries:
         return np.empty((queries, clips))
     from scipy.stats import rankdata  # which takes longer to import than most commands to run
 
-    return np.asarray((rankdata(scores_QN, axis=1) - 1) * (100.0 / (clips - 1)))
+    return np.asarray(rankdata(scores_QN, axis=1) - 1)
 
 
 def majority_votes(scores_QN: Rows, share: float) -> npt.NDArray[np.int64]:
@@ -192,7 +214,8 @@ def rank_clips(
     vote_share: float,
     avoid_Q: npt.NDArray[np.bool_] | None = None,
 ) -> Ranking:
-    """Votes, ranks and orders of the clips that have a score. The same input always gives the same lists.
+    """Votes, ranks and orders of the clips that have a score. The same input always gives the same lists, in whatever
+    order its queries come.
 
     Exact, one query at a time: beyond ``scores_QN`` it takes memory for N clips, not for Q x N.
 
@@ -200,29 +223,32 @@ def rank_clips(
         vote_share: share of the clips each query votes for, 0 to 1.
         avoid_Q: which queries are to be avoided; none where open.
     """
-    scored = scored_clips(scores_QN)
+    scored, peak = _scored_and_peak(scores_QN)
     kept = [ids[n] for n in np.flatnonzero(scored).tolist()]
     avoid = np.zeros(len(scores_QN), np.bool_) if avoid_Q is None else avoid_Q
-    votes, harm = np.zeros((2, len(kept)), np.int64)
-    rank, influence, followed, avoided = np.zeros((4, len(kept)))
+    votes, harm, ranks, followed, avoided, scores = np.zeros((6, len(kept)), np.int64)
+    # by this power of two scores become whole numbers, finer than they are, whose sum just fits into 64 bits
+    exponent = 61 - math.frexp(peak)[1] - len(scores_QN).bit_length()
     for query in range(len(scores_QN)):
         scores_K = np.asarray(scores_QN[query])[scored]
-        (ranks_K,) = percentile_ranks(scores_K[None])
+        (ranks_K,) = doubled_ranks(scores_K[None])
         votes_K = votes_of(scores_K, vote_share)
+        whole_K = np.rint(np.ldexp(scores_K.astype(np.float64), exponent)).astype(np.int64)
         if avoid[query]:
             votes -= votes_K
             harm += votes_K
-            rank += 100 - ranks_K
-            influence -= scores_K
+            ranks += 2 * _most(len(kept)) - ranks_K
+            scores -= whole_K
             np.maximum(avoided, ranks_K, out=avoided)
         else:
             votes += votes_K
             harm += votes_of(-scores_K, vote_share)
-            rank += ranks_K
-            influence += scores_K
+            ranks += ranks_K
+            scores += whole_K
             np.maximum(followed, ranks_K, out=followed)
-    rank, influence = rank / max(1, len(scores_QN)), influence / max(1, len(scores_QN))
-    best = followed - avoided
+    rank = mean_percentile(ranks, max(1, len(scores_QN)))
+    influence = np.ldexp(scores.astype(np.float64), -exponent) / max(1, len(scores_QN))
+    best = mean_percentile(followed - avoided, 1)
     mean = _ordered(rank, influence, kept)
     by_votes = mean[np.argsort(-votes[mean], kind="stable")]  # a stable sort keeps the order of ties
     by_max = mean[np.argsort(-best[mean], kind="stable")]
@@ -238,6 +264,17 @@ def rank_clips(
         by_max=[kept[n] for n in by_max.tolist()],
         queries=len(scores_QN),
     )
+
+
+def _scored_and_peak(scores_QN: Rows) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which clips have a score for every query, and the size of the largest score."""
+    scored, peak = np.full(scores_QN.shape[1], len(scores_QN) > 0), 0.0
+    for query in range(len(scores_QN)):
+        row_N = np.asarray(scores_QN[query])
+        finite_N = np.isfinite(row_N)
+        scored &= finite_N
+        peak = max(peak, float(np.abs(row_N).max(initial=0, where=finite_N)))
+    return scored, peak
 
 
 def _ordered(

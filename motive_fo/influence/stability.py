@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from motive_fo.influence.selection import budget_count, percentile_ranks, scored_clips
+from motive_fo.influence.selection import budget_count, mean_ranks, percentile_ranks, scored_clips
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def stability(scores_SQN: npt.NDArray[np.float32], share: float = 0.1) -> Stabil
     clips = int(known.sum())
     if clips < 2:
         raise ValueError(f"{clips} clips have a score for every query and sample: two are needed to compare rankings")
-    mean_SN = np.stack([percentile_ranks(scores_QN[:, known]).mean(0) for scores_QN in scores_SQN])
+    mean_SN = np.stack([mean_ranks(scores_QN[:, known], range(len(scores_QN))) for scores_QN in scores_SQN])
     samples, top = len(mean_SN), budget_count(share, clips)
     centred = percentile_ranks(mean_SN.astype(np.float64)) - 50  # the mean rank is 50, ties or not
     length = np.linalg.norm(centred, axis=1)

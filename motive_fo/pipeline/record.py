@@ -11,6 +11,7 @@ import numpy as np
 
 from motive_fo.clips.digest import content_digest, file_stamp
 from motive_fo.errors import ClipError, is_out_of_memory
+from motive_fo.store.sketches import SketchTables
 from motive_fo.store.table import Row, Status, Table
 
 
@@ -58,6 +59,13 @@ def version_of(record: ClipRecord, *, with_caption: bool) -> Version:
 
 def _window(record: ClipRecord) -> str:
     return f"@{record.start!r}" if record.start else ""
+
+
+def had_caption(table: Table | SketchTables, records: Sequence[ClipRecord]) -> list[ClipRecord]:
+    """The records whose row was computed with a caption."""
+    known = [record for record in records if record.id in table]
+    digests = [str(content).partition("+")[2] for content in table.read("content", [record.id for record in known])]
+    return [record for record, digest in zip(known, digests, strict=True) if digest not in ("", caption_digest(""))]
 
 
 def outdated(

@@ -51,6 +51,7 @@ class FinetuneReport:
         steps, passes: training steps, and how often they showed each clip.
         first_loss, last_loss: mean loss of the first and of the last tenth of the steps.
         seconds: time of the training steps.
+        without_caption: of ``clips``, those that have none.
         resumed_at: step an earlier call had reached, 0 where there was none.
         unchanged: the folder held this very model already; nothing was done.
     """
@@ -63,6 +64,7 @@ class FinetuneReport:
     first_loss: float
     last_loss: float
     seconds: float
+    without_caption: int = 0
     resumed_at: int = 0
     unchanged: bool = False
 
@@ -260,5 +262,6 @@ def _report(root: Path, examples: Examples, done: Trained, config: FinetuneConfi
         first_loss=float(np.mean(done.losses[:telling])),
         last_loss=float(np.mean(done.losses[-telling:])),
         seconds=done.seconds,
+        without_caption=sum(1 for caption in examples.captions if not caption.strip()),
         resumed_at=done.begun,
     )

@@ -16,6 +16,7 @@ from motive_fo.config import (
     MotionConfig,
     merge,
 )
+from motive_fo.dataset.captions import require_text_field
 from motive_fo.dataset.fields import FIELDS
 from motive_fo.errors import ConfigError
 from motive_fo.models.registry import model_card
@@ -89,8 +90,8 @@ class ImportClips(StepOperator):
     def told(self, ctx: Any, form: Form) -> list[str]:
         return [
             f"Adds samples to the dataset {ctx.params.get('dataset') or ctx.dataset.name!r} with the fields caption, "
-            "motive_id and motive_start. The files stay where they are; clips that are there already only get a "
-            "caption that differs."
+            "motive_id, motive_start and motive_caption. The files stay where they are; clips that are there already "
+            "only get a caption that is new in the source, where nobody wrote or corrected theirs."
         ]
 
     def call(self, ctx: Any, params: dict[str, Any]) -> Call:
@@ -166,6 +167,11 @@ class ComputeGradients(StepOperator):
 
     def check(self, ctx: Any, form: Form) -> None:
         _check_clip(ctx, form, self.sections)
+        if not form.is_valid:
+            return
+        named = read_changes(shown_params(ctx.params, self.sections), AttributionConfig).get("caption_field")
+        if named is not None and (wrong := said(lambda: require_text_field(ctx.dataset, named))):
+            form.refuse("caption_field", wrong)
 
     def count(self, ctx: Any) -> int | None:
         named = ctx.params.get("train") or ctx.params.get("query")

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from motive_fo_cli.main import main
+from motive_fo_cli.output import import_lines
 
 import motive_fo
+from motive_fo.config import AttributionConfig, RunConfig
 from motive_fo.dataset.connect import fiftyone, is_video_name, load_dataset
 from motive_fo.dataset.listing import read_source
 from motive_fo.errors import InputError
@@ -59,6 +63,139 @@ def test_importing_again_changes_nothing_but_captions(corpus, dataset, tmp_path)
     tagged = motive_fo.import_clips(corpus.train_metadata.parent, dataset.name, role="holdout")
     assert tagged.updated == len(corpus.train)
     assert set(dataset[str(corpus.train[1])].tags) == {"train", "holdout"}
+
+
+@pytest.fixture
+def captioned(database, corpus, tmp_path, name):
+    """A dataset of three clips of a folder; two had a text beside them. Each clip's text is ``ID.txt``."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for n, clip in enumerate(("a", "b", "c")):
+        (folder / f"{clip}.mp4").write_bytes(corpus.train[n].read_bytes())
+    for clip in ("a", "b"):
+        (folder / f"{clip}.txt").write_text(f"{clip} as it came")
+    motive_fo.import_clips(folder, name)
+    yield load_dataset(name), folder
+    fiftyone().delete_dataset(name)
+
+
+def _write(dataset, **captions):
+    at = dict(zip(dataset.values("motive_id"), dataset.values("id"), strict=True))
+    dataset.set_values("caption", {at[f"clips/{k}.mp4"]: v for k, v in captions.items()}, key_field="id")
+
+
+def test_importing_again_keeps_what_a_person_wrote(captioned):
+    """By hand: b corrected, its text unchanged; c written, it has no text. The text of a is new."""
+    dataset, folder = captioned
+    _write(dataset, b="b by hand", c="c by hand")
+    (folder / "a.txt").write_text("a anew")
+    report = motive_fo.import_clips(folder, dataset.name)
+    assert (report.added, report.updated, report.unchanged, report.kept) == (0, 1, 2, 2)
+    assert (report.without_caption, report.conflicts) == (0, {})
+    assert dataset.values("caption") == ["a anew", "b by hand", "c by hand"]
+    assert motive_fo.import_clips(folder, dataset.name).updated == 0
+    (folder / "a.txt").write_text("a as it came")  # taken back
+    assert motive_fo.import_clips(folder, dataset.name).updated == 1
+    assert dataset.values("caption") == ["a as it came", "b by hand", "c by hand"]
+
+
+@pytest.mark.parametrize("emptied", ["", None])
+def test_a_caption_that_a_person_emptied_stays_empty(captioned, emptied):
+    dataset, folder = captioned
+    _write(dataset, a=emptied)
+    report = motive_fo.import_clips(folder, dataset.name)
+    assert (report.updated, report.kept, report.without_caption) == (0, 1, 2)
+    assert dataset.values("caption") == [emptied, "b as it came", ""]
+
+
+def test_a_caption_that_changed_on_both_sides_stays_and_is_named_until_it_is_emptied(captioned):
+    dataset, folder = captioned
+    _write(dataset, a="a by hand", b="b anew", c="c by hand")
+    for clip in ("a", "b", "c"):
+        (folder / f"{clip}.txt").write_text(f"{clip} anew")
+    for _ in range(2):
+        report = motive_fo.import_clips(folder, dataset.name)
+        assert (report.kept, report.updated) == (2, 0)
+        assert report.conflicts == {"clips/a.mp4": "a anew", "clips/c.mp4": "c anew"}
+        assert dataset.values("caption") == ["a by hand", "b anew", "c by hand"]
+    lines = import_lines(report.as_dict())
+    assert any("2 have a new caption in the source" in line and "clips/a.mp4, clips/c.mp4" in line for line in lines)
+    _write(dataset, a="")
+    (folder / "b.txt").write_text("b once more")  # the same on both sides was no correction
+    report = motive_fo.import_clips(folder, dataset.name)
+    assert list(report.conflicts) == ["clips/c.mp4"]
+    assert dataset.values("caption") == ["a anew", "b once more", "c by hand"]
+
+
+def test_a_listing_brings_what_it_has(captioned):
+    """Without a caption column nothing; with one what is new, but over what an import brought only."""
+    dataset, folder = captioned
+    _write(dataset, b="b by hand")
+    bare = _listing(folder, "video\na.mp4\nb.mp4\n", "list.csv")
+    assert motive_fo.import_clips(bare, dataset.name).kept == 2
+    full = _listing(folder, "video,text\na.mp4,a listed\nb.mp4,b as it came\n", "list.csv")
+    report = motive_fo.import_clips(full, dataset.name)
+    assert (report.updated, report.kept, report.conflicts) == (1, 1, {})
+    assert dataset.values("caption") == ["a listed", "b by hand", ""]
+
+
+def test_adding_queries_keeps_captions_and_names_conflicts(captioned):
+    dataset, folder = captioned
+    _write(dataset, b="b by hand", c="c by hand")
+    assert [q.caption for q in motive_fo.add_queries(dataset.name, folder)] == [
+        "a as it came",
+        "b by hand",
+        "c by hand",
+    ]
+    (folder / "b.txt").write_text("b anew")
+    other = {q.id: q.other_caption for q in motive_fo.add_queries(dataset.name, folder)}
+    assert other == {"clips/a.mp4": None, "clips/b.mp4": "b anew", "clips/c.mp4": None}
+    shown = CliRunner().invoke(main, ["queries", "add", dataset.name, str(folder)])
+    assert "note: 1 have a new caption in the source" in shown.output
+
+
+def test_importing_another_dataset_again_keeps_what_a_person_wrote(captioned, name):
+    dataset, _ = captioned
+    motive_fo.import_clips(f"dataset:{dataset.name}", f"{name}-copy")
+    copy = load_dataset(f"{name}-copy")
+    _write(copy, b="b by hand", c="c by hand")
+    _write(dataset, a="a anew")
+    report = motive_fo.import_clips(f"dataset:{dataset.name}", copy.name)
+    assert (report.updated, report.kept) == (1, 2)
+    assert copy.values("caption") == ["a anew", "b by hand", "c by hand"]
+    fiftyone().delete_dataset(copy.name)
+
+
+def test_a_dataset_that_is_its_own_source_learns_nothing(captioned):
+    """What a person corrected is not taken for what an import brought."""
+    dataset, folder = captioned
+    _write(dataset, a="a by hand")
+    motive_fo.import_clips(f"dataset:{dataset.name}", dataset.name, role="holdout")
+    motive_fo.import_clips(folder, dataset.name)
+    assert dataset.values("caption") == ["a by hand", "b as it came", ""]
+
+
+def test_captions_of_unknown_origin_are_a_persons(captioned):
+    """A dataset that was imported before captions were noted, or made by someone else."""
+    dataset, folder = captioned
+    dataset.delete_sample_field("motive_caption")
+    assert motive_fo.import_clips(folder, dataset.name).kept == 0
+    dataset.clear_sample_field("motive_caption")
+    (folder / "a.txt").write_text("a anew")
+    assert list(motive_fo.import_clips(folder, dataset.name).conflicts) == ["clips/a.mp4"]
+    assert dataset.values("caption") == ["a as it came", "b as it came", ""]
+
+
+def test_a_dry_run_takes_the_captions_that_the_import_would_leave(captioned, corpus):
+    dataset, folder = captioned
+    one = AttributionConfig(timesteps=(750.748,))
+    queries = str(corpus.query_metadata.parent)
+    motive_fo.import_clips(queries, dataset.name, role="query")
+    motive_fo.compute_gradients(dataset, attribution=one)
+    asked = RunConfig(dataset=dataset.name, attribution=one, videos=str(folder), queries=queries)
+    for text, todo in (("b as it came", 0), ("b anew", 1), (None, 0)):
+        (folder / "b.txt").unlink() if text is None else (folder / "b.txt").write_text(text)
+        assert motive_fo.estimate(asked).roles["train"].todo == todo
 
 
 def test_a_folder_without_captions_and_with_other_files(database, corpus, tmp_path, name):
@@ -196,6 +333,11 @@ def test_a_folder_takes_captions_from_the_nearest_place(tmp_path):
     (tmp_path / "a" / "beside.txt").write_text("from the text file\n")
     (tmp_path / "a" / "listed.txt").write_text("not this one")
     (tmp_path / "a" / "lonely.txt").write_text("no clip of this name")
+    for name in ("b/capitals.MP4", "b/both.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "b" / "capitals.TXT").write_text("from capitals")
+    (tmp_path / "b" / "both.TXT").write_text("not this one")
+    (tmp_path / "b" / "both.txt").write_text("from small letters")
     source = read_source(tmp_path)
     captions = {str(e.path.relative_to(tmp_path)): e.caption for e in source.entries}
     assert captions == {
@@ -204,8 +346,10 @@ def test_a_folder_takes_captions_from_the_nearest_place(tmp_path):
         "a/beside.mp4": "from the text file",
         "b/own.mp4": "from its split",
         "b/none.mp4": "",
+        "b/capitals.MP4": "from capitals",
+        "b/both.mp4": "from small letters",
     }
-    assert source.skipped == ["a/listed.txt", "a/lonely.txt"]
+    assert source.skipped == ["a/listed.txt", "a/lonely.txt", "b/both.TXT"]
 
 
 def test_the_way_to_a_folder_does_not_matter(tmp_path):

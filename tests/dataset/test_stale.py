@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 import motive_fo
-from motive_fo.dataset.choose import records_of
 from motive_fo.dataset.integrity import check_run
+from motive_fo.dataset.ownership import open_store
 from motive_fo.dataset.run_record import load_run
 from motive_fo.dataset.stale import stale_clips
-from motive_fo.store.run_store import RunStore
 from motive_fo.synthetic.corpus import write_corpus
 
 from .conftest import ONE_TIMESTEP
@@ -103,8 +102,8 @@ def test_an_equal_or_a_missing_file_alarms_nobody(scored, what):
         copy.replace(path)
     else:
         path.unlink()
-    with RunStore(load_run(scored, "motive").store) as store:
-        assert stale_clips(records_of(scored).records, store) == []
+    record = load_run(scored, "motive")
+    assert stale_clips(scored, record, open_store(record)) == []
     assert motive_fo.curate(scored).notes == []
 
 

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from motive_fo.config import SelectionConfig
 from motive_fo.influence import selection
 from motive_fo.influence.cosine import cosine_scores
+from motive_fo.influence.cosine import mean_ranks as mean_samples
 from motive_fo.influence.curation import Candidates, select
 from motive_fo.influence.selection import (
     best_clips,
@@ -172,6 +173,43 @@ def test_the_same_scores_in_any_order_give_the_same_lists(scores, share):
     assert one.by_votes == other.by_votes
     assert one.by_mean == other.by_mean
     assert one.by_max == other.by_max
+
+
+def _same_in_any_order(scores, avoid, share, orders):
+    ids = _ids(scores.shape[1])
+    one, ranks = rank_clips(scores, ids, share, avoid), mean_ranks(scores, range(len(scores)))
+    for order in orders:
+        other = rank_clips(scores[order], ids, share, avoid[order])
+        for by in ("votes", "mean", "max"):
+            assert one.order(by) == other.order(by)
+        for name in ("votes", "harm", "rank", "best", "influence"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+        assert np.array_equal(ranks, mean_ranks(scores, order), equal_nan=True)
+        assert np.array_equal(mean_samples(scores[:, None]), mean_samples(scores[order][:, None]), equal_nan=True)
+
+
+@settings(deadline=None)
+@given(SCORES, SHARES, st.randoms(use_true_random=False))
+def test_the_queries_in_any_order_give_the_same_ranking(scores, share, random):
+    order = list(range(len(scores)))
+    random.shuffle(order)
+    _same_in_any_order(scores, np.arange(len(scores)) % 3 == 2, share, [order, order[::-1]])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_many_clips_and_queries_in_any_order_give_the_same_ranking(size):
+    """Of 1,000 clips and 10 queries some have equal sums of ranks, which sums of floating-point numbers tell apart."""
+    rng = np.random.default_rng(4)
+    scores = (rng.normal(size=(10, 1000)) * size).astype(np.float32)
+    scores[:, 500:] = rng.permuted(scores[:, :500], axis=0)  # the same scores in another order: the same mean
+    ranks = sum(percentile_ranks(scores[[query]])[0] for query in range(10))
+    assert len(np.unique(ranks)) > len(np.unique(mean_ranks(scores, range(10))))
+    orders = [rng.permutation(10) for _ in range(5)]
+    _same_in_any_order(scores, np.zeros(10, np.bool_), 0.1, orders)
+    _same_in_any_order(scores, np.arange(10) < 3, 0.1, orders)
+    found = rank_clips(scores, _ids(1000), 0.1)
+    assert np.array_equal(found.influence[:500], found.influence[500:])
+    np.testing.assert_allclose(found.influence, scores.mean(0, np.float64), rtol=0, atol=1e-13 * size)
 
 
 @settings(deadline=None)

@@ -89,6 +89,7 @@ def _notice(properties):
         ("compute_gradients", {"timesteps": "750,high"}, "timesteps", "not a list of numbers"),
         ("compute_gradients", {"timesteps": "1001"}, "timesteps", "1000"),
         ("compute_gradients", {"query": "nothing"}, "query", "is no tag, saved view or dataset"),
+        ("compute_gradients", {"caption_field": "words"}, "caption_field", "no text field 'words'"),
         ("score_influence", {"run": "missing"}, "run", "has no run 'missing'"),
         ("score_influence", {"train": "nothing"}, "train", "is no tag or saved view"),
         ("curate", {"budget": 0}, "budget", "greater than 0"),
