@@ -162,7 +162,7 @@ def _open(
         raise StoreError(
             f"none of the {len(queries)} queries can be used: {listing(refused)}. Queries must decode and must move"
         )
-    require_numbers(query_tables, usable, "queries")
+    _require_numbers(query_tables, usable)
     return Scorable(train_tables, query_tables, usable, refused, counts)
 
 
@@ -192,15 +192,13 @@ def _require_rows(tables: SketchTables, ids: Sequence[str], what: str) -> dict[s
     return {status.name.lower(): counts[status] for status in Status if counts[status]}
 
 
-def require_numbers(tables: SketchTables, ids: Sequence[str], what: str) -> None:
-    """Raise ``StoreError`` where clips that are done have no finite sketch: a status is no proof of one. Of very many,
-    the first are looked at."""
-    ids = ids[:CHUNK_ROWS]
-    finite_N = np.isfinite(tables.read("sketch", ids)).all((1, 2, 3))
-    without = [clip_id for clip_id, finite in zip(ids, finite_N, strict=True) if not finite]
+def _require_numbers(tables: SketchTables, queries: Sequence[str]) -> None:
+    """Raise ``StoreError`` where queries that are done have no finite sketch: a status is no proof of one."""
+    finite_Q = np.isfinite(tables.read("sketch", queries)).all((1, 2, 3))
+    without = [query for query, finite in zip(queries, finite_Q, strict=True) if not finite]
     if without:
         raise StoreError(
-            f"{len(without)} {what} are done and have no finite sketch ({', '.join(without[:5])}): the store is "
+            f"{len(without)} queries are done and have no finite sketch ({', '.join(without[:5])}): the store is "
             "damaged. Mark them as not computed (motive store verify STORE --repair), then run the gradient step again"
         )
 

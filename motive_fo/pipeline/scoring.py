@@ -23,7 +23,7 @@ from motive_fo.influence.doubt import scores_and_without
 from motive_fo.influence.leakage import mask_overlap, without_overlap
 from motive_fo.pipeline.refusals import ScoreSpread
 from motive_fo.pipeline.report import StepReport
-from motive_fo.pipeline.scorable import Scorable, listing, open_all, require_numbers
+from motive_fo.pipeline.scorable import Scorable, listing, open_all
 from motive_fo.progress import Progress, silent
 from motive_fo.store.run_store import RunStore
 from motive_fo.store.scores import ScoreRows, without
@@ -117,11 +117,20 @@ def score(
     report = StepReport("influence", clips=len(train))
     with report.timed("total"):
         opened = open_all(train, queries, store, config, others or {})
-        while alike := _write_scores(opened, train, store, config, progress):
+        alike, unscored = _write_scores(opened, train, store, config, progress)
+        while alike:
             opened = [(weight, one.without(alike)) for weight, one in opened]
+            alike, unscored = _write_scores(opened, train, store, config, progress)
         first = opened[0][1]
         report.computed = len(train)
         report.status.update(first.counts)
+        if unscored:
+            report.status.update(done=-len(unscored), unscored=len(unscored))
+            report.notes.append(
+                f"{len(unscored)} clips are done and have no score ({', '.join(unscored[:5])}): their sketches hold no "
+                "finite numbers. Mark them as not computed (motive store verify STORE --repair), then run the gradient "
+                "step and this one again"
+            )
         if first.refused:
             report.notes.append(f"{len(first.refused)} of {len(queries)} queries left out: {listing(first.refused)}")
         axes = ScoreRows(first.queries, list(train), None)  # known: a million ids need not be read back
@@ -137,11 +146,15 @@ def _write_scores(
     store: RunStore,
     config: InfluenceConfig,
     progress: Progress,
-) -> list[str]:
-    """Score and keep it. Returns queries whose scores are all alike: they are to be left out, and the rest kept again.
+) -> tuple[list[str], list[str]]:
+    """Score and keep it.
+
+    Returns:
+        queries whose scores are all alike: they are to be left out, and the rest kept again; and clips that are done by
+        their status and have no score.
 
     Raises:
-        StoreError: the scores of every query are, or clips that are done have none; nothing was kept.
+        StoreError: the scores of every query are alike; nothing was kept.
     """
     first = opened[0][1]
     settings: dict[str, Any] = {
@@ -171,9 +184,7 @@ def _write_scores(
                 f"all training clips have the same score for every query ({len(alike)}): such scores rank nothing and "
                 "were not kept. Look at the gradients (motive doctor --dataset NAME --run RUN)"
             )
-        for _, one in opened:
-            require_numbers(one.train, unscored, "training clips")
-    return alike
+    return alike, unscored
 
 
 def sample_scores(

@@ -168,6 +168,8 @@ def _damages(table: Table) -> Iterator[Damage]:
         for rows, values, damage in table.examine(column):
             if damage is not None:
                 yield damage
+            if values is None:
+                continue
             ids, states = table.row_ids(rows), table.row_states(rows)
             for what, wrong in _wrong_rows(column, values, states):
                 bad.setdefault(what, []).extend(ids[n] for n in np.flatnonzero(wrong).tolist())

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +32,11 @@ import zarr
 
 from motive_fo.errors import StoreDamageError, StoreError, StoreMismatchError
 from motive_fo.store.chunks import EVERY_CHUNK, NUMBERS, TEXTS, children, orphaned, write_texts
-from motive_fo.store.damage import damaged_part, whole_array
+from motive_fo.store.damage import damaged_part, part_of, whole_array
 from motive_fo.store.identity import FORMAT_VERSION, Identity
 from motive_fo.store.owner import Owner
 from motive_fo.store.place import Folder, place_of
-from motive_fo.store.scores import ScoreRows, ScoreWriter, open_scores, without
+from motive_fo.store.scores import AGAIN, ScoreRows, ScoreWriter, open_scores, without
 from motive_fo.store.sketches import Sample, SketchTables
 from motive_fo.store.table import Column, Table
 
@@ -223,7 +223,8 @@ class RunStore:
         found = self._found("influence")
         if found is None:
             return []
-        held = children(cast(zarr.Group, self._root[found]))
+        group = part_of(self._root, found, AGAIN)
+        held = set[str]() if group is None else children(group)
         kinds = takewhile(held.__contains__, map(without, count()))
         return [open_scores(self._root, found, kind, axes) for kind in kinds]
 

@@ -467,16 +467,19 @@ class Table:
         if lost := self.lost(self._columns):
             raise self._error(lost)
 
-    def examine(self, column: str) -> Iterator[tuple[slice, npt.NDArray[Any], Damage | None]]:
-        """A column chunk by chunk: rows, their values as they are stored, which of a lost or altered chunk are empty,
-        and what is wrong with it."""
+    def examine(self, column: str) -> Iterator[tuple[slice, npt.NDArray[Any] | None, Damage | None]]:
+        """A column chunk by chunk: rows, their values as they are stored, and what is wrong with it. Those of a chunk
+        that is missing are empty: another program may have written nothing, of which Zarr keeps no file. None where a
+        chunk was altered."""
         for rows in self.chunks(column, 0, len(self)):
-            damage = None
+            number = rows.start // self._array(column).chunks[0]
+            values, damage = None, None
             try:
                 values = self._stored(column, np.arange(rows.start, rows.stop))
             except StoreDamageError:
-                values = self._nothing(column, rows.stop - rows.start)
-                damage = next(self._unreadable(column, [rows.start // self._array(column).chunks[0]]))
+                damage = next(self._unreadable(column, [number]))
+                if self._lost(column, [number]):
+                    values = self._nothing(column, rows.stop - rows.start)
             yield rows, values, damage
 
     def make_again(self, column: str) -> None:

@@ -12,6 +12,7 @@ from motive_fo.models.tiny.card import CARD
 from motive_fo.pipeline.gradients import compute_sketch_table
 from motive_fo.pipeline.motion import MotionSettings, compute_motion_table
 from motive_fo.pipeline.record import ClipRecord
+from motive_fo.store.inspection import verify_store
 from motive_fo.store.run_store import RunStore
 
 COLUMNS = ("mean", "p95", "peak", "camera_share", "moving_share", "smoothness", "dynamic_score", "hoof", "cuts")
@@ -85,9 +86,15 @@ def test_clips_with_fewer_frames_come_back_with_as_many(tmp_path):
     assert second.read("adjustment", ["s"])[0] == first.read("adjustment", ["s"])[0] != ""
 
 
-def test_damage_costs_time_and_no_clip(tmp_path, records, known):
+@pytest.mark.parametrize("damage", ["cut", "lost"])
+def test_damage_costs_time_and_no_clip(tmp_path, records, known, damage):
     (chunk,) = known.glob("*.zarr/measured/mask/c/0/0/0/0/0")
-    chunk.write_bytes(chunk.read_bytes()[:-100])
+    if damage == "cut":
+        chunk.write_bytes(chunk.read_bytes()[:-100])
+    else:
+        chunk.unlink()
+    (path,) = known.glob("*.zarr")
+    assert any("measured: column mask" in problem for problem in verify_store(path).problems)
     report, table = _run(tmp_path / "second.zarr", records["train"][:3], _settings(), known)
     assert report.status == {"done": 3}
     assert "cannot be used" in report.notes[0]
