@@ -136,8 +136,9 @@ def require_video(samples: Any) -> None:
 
 
 def dataset_id(dataset: Any) -> str:
-    """A dataset's id in its database, which a clone does not share and a rename does not change."""
-    return str(dataset._doc.id)
+    """A dataset's id in its database, which a clone does not share and a rename does not change; empty for one that is
+    not made yet."""
+    return str(dataset._doc.id) if hasattr(dataset, "_doc") else ""
 
 
 def dataset_called(identity: str) -> str | None:

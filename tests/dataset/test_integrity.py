@@ -57,7 +57,7 @@ def _failing(dataset):
 
 
 def test_a_sound_run_is_called_sound(run_of):
-    assert {check.level for check in check_run(run_of[0], "motive")} == {"ok"}
+    assert {check.level for check in check_run(run_of[0], "motive") if check.subject != "model"} == {"ok"}
 
 
 def _change(store, array, place, value):
@@ -173,7 +173,7 @@ def test_settings_that_are_not_the_stores_are_named(run_of):
 def test_an_outlying_gradient_is_a_warning(run_of, store):
     norms = zarr.open_group(store, mode="a")[f"{TRAIN}/norm"]
     norms[_done(store)] = norms[_done(store)] * 1e6
-    (warned,) = [check for check in check_run(run_of[0], "motive") if check.level == "warn"]
+    (warned,) = [c for c in check_run(run_of[0], "motive") if c.level == "warn" and c.subject != "model"]
     assert warned.text.startswith("1 of 13 clips have a gradient of outlying length")
 
 

@@ -322,7 +322,7 @@ def test_clips_merged_in_bear_no_figures_of_another_run(moving, corpus, named):
     assert "merged" in " ".join(report.notes)
     moving.reload()
     assert moving.match({"motive_id": "merged"}).values("motive.motion_mean") == [None]
-    assert {check.level for check in check_run(moving, "motive")} == {"ok"}
+    assert {check.level for check in check_run(moving, "motive") if check.subject != "model"} == {"ok"}
 
 
 def test_a_clone_selects_anew_from_the_original_scores(computed, named):

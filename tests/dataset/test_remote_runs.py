@@ -46,7 +46,7 @@ def test_a_run_at_a_url_is_the_run_in_a_folder(dataset, computed, url, tmp_path)
 
     assert obstacle(record) is None
     assert explore(dataset, record) is explore(dataset, record)
-    assert {check.level for check in check_run(dataset, "motive")} == {"ok"}
+    assert {check.level for check in check_run(dataset, "motive") if check.subject != "model"} == {"ok"}
     assert motive_fo.replay_run(dataset, sample=2).verdict == "equal"
     motive_fo.write_report(dataset, tmp_path / "report.html")
     assert motive_fo.write_overlays(dataset).clips
