@@ -21,7 +21,7 @@ class Outcome:
 
     Attributes:
         message: one sentence.
-        reasons: why clips failed or were left out, the most frequent first.
+        reasons: why clips failed or were left out, the most frequent first; then what else a user should know.
         failed: clips with an error code.
     """
 
