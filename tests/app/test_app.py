@@ -98,7 +98,7 @@ def test_a_run_is_made_watched_used_and_deleted(screen, demo, tmp_path):
     assert not [path for path in dataset.get_field_schema(flat=True) if path.startswith(RUN)]
     assert not [name for name in dataset.list_saved_views() if name.startswith(RUN)]
     unseen = {label for label in listed - screen.ran if label.startswith("Motive: ")}
-    assert unseen == {"Motive: show jobs", "Motive: cancel job", "Motive: show failed"}  # the first two below
+    assert unseen == {"Motive: show jobs", "Motive: cancel job", "Motive: show failed", "Motive: adopt store"}
 
 
 def _plays_with_its_overlay(screen):
