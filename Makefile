@@ -51,7 +51,8 @@ test-app: install ## the tests that drive the App in Chromium, which has to be i
 # not among the development tools: their boto is older than FiftyOne's own choice
 test-s3: install ## the tests of stores in a bucket, against a server of this machine
 	@$(BIN)/python -c 'import moto.server, s3fs' 2>/dev/null || $(PIP) 's3fs>=2025.2' 'moto[s3]>=5' flask flask-cors
-	$(BIN)/pytest -m slow -k s3 tests/store/test_place.py tests/dataset/test_remote_runs.py $(PYTEST_ARGS)
+	$(BIN)/pytest -m slow -k s3 tests/store/test_place.py tests/dataset/test_remote_runs.py \
+	  tests/pipeline/test_lost_files.py $(PYTEST_ARGS)
 
 coverage: install ## which lines of motive_fo the tests run, child processes included (PYTEST_ARGS="tests/store")
 	rm -f .coverage .coverage.*

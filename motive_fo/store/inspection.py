@@ -17,7 +17,7 @@ from motive_fo.store.damage import Damage, listing, sentence
 from motive_fo.store.identity import fingerprint, flatten
 from motive_fo.store.merge import tables_of
 from motive_fo.store.place import place_of
-from motive_fo.store.run_store import ROLES, RunStore
+from motive_fo.store.run_store import ROLES, TABLES, RunStore
 from motive_fo.store.scores import ALIKE
 from motive_fo.store.table import Status, Table
 
@@ -131,11 +131,15 @@ def verify_store(path: str | Path, *, repair: bool = False) -> StoreCheck:
 def _opened(store: RunStore, check: StoreCheck, repair: bool) -> dict[str, Table]:
     """The tables as far as they can be opened."""
     found: dict[str, Table] = {}
-    try:
-        names = store.table_names()
-    except StoreDamageError as error:
-        check.problems.append(sentence(error))
-        names = []
+    names: list[str] = []
+    for part in (*TABLES, *ROLES):
+        try:
+            names += store.table_names([part])
+        except StoreDamageError as error:
+            check.problems.append(sentence(error))
+            if repair:
+                store.forget_description(part)
+                check.notes.append(f"{part}: its zarr.json was removed; the gradient step writes it again")
     for name in names:
         try:
             found[name] = store.table(name, damaged=True)

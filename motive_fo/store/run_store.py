@@ -31,7 +31,7 @@ import numpy.typing as npt
 import zarr
 
 from motive_fo.errors import StoreDamageError, StoreError, StoreMismatchError
-from motive_fo.store.chunks import EVERY_CHUNK, NUMBERS, TEXTS, children, orphaned, write_texts
+from motive_fo.store.chunks import EVERY_CHUNK, NUMBERS, TEXTS, children, orphaned, remove, write_texts
 from motive_fo.store.damage import damaged_part, part_of, whole_array
 from motive_fo.store.identity import FORMAT_VERSION, Identity
 from motive_fo.store.owner import Owner
@@ -111,16 +111,22 @@ class RunStore:
         except KeyError:
             raise StoreError(f"the run has no table '{name}' yet") from None
 
-    def table_names(self) -> list[str]:
-        """Every table, those of sketches as ``train/t750.748-n0``: see ``table``."""
-        names = [name for name in TABLES if Table.is_there(self._root, name)]
-        sketches = (f"{role}/{each.table}" for role in ROLES for each in self.stored_samples(role))
-        return [*names, *(name for name in sketches if Table.is_there(self._root, name))]
+    def table_names(self, parts: Sequence[str] = (*TABLES, *ROLES)) -> list[str]:
+        """The tables of some parts, those of sketches as ``train/t750.748-n0``: see ``table``."""
+        names = []
+        for part in parts:
+            inside = [f"{part}/{sample.table}" for sample in self.stored_samples(part)] if part in ROLES else [part]
+            names += [name for name in inside if Table.is_there(self._root, name)]
+        return names
 
     def describe_again(self, name: str) -> None:
         """Write the lost or altered ``zarr.json`` of a table of sketches, as far as those of its role say it."""
         role, _, table = name.partition("/")
         SketchTables.describe_again(self._root, role, table)
+
+    def forget_description(self, role: str) -> None:
+        """Remove the ``zarr.json`` of all sketches of a role, which the gradient step writes again."""
+        remove(self._root, f"{role}/zarr.json")
 
     def lost_files(self) -> list[str]:
         """``zarr.json`` of groups and arrays that hold something all the same."""
@@ -137,7 +143,7 @@ class RunStore:
         """The sketches of a role: with ``columns`` for writing, without for reading. See ``SketchTables``."""
         return SketchTables(self._root, role, samples, columns, identity, groups)
 
-    def stored_samples(self, role: Role) -> list[Sample]:
+    def stored_samples(self, role: str) -> list[Sample]:
         """Every timestep and noise that has sketches of a role, of whatever gradient step."""
         return SketchTables.all_stored(self._root, role)
 

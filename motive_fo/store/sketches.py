@@ -26,7 +26,7 @@ from motive_fo.store.identity import Identity, require_equal
 from motive_fo.store.table import Column, Status, Table
 
 _NAME: Final = re.compile(r"t(.+)-n(\d+)")
-_AGAIN: Final = "Delete this file and run the gradient step again, which writes it"
+_AGAIN: Final = "Remove it (motive store verify STORE --repair) and run the gradient step again, which writes it"
 _WORST_FIRST: Final = (Status.PENDING, Status.FAILED, Status.STATIC, Status.DONE)
 _PLACE: Final = np.argsort(_WORST_FIRST)  # of each status in that order
 

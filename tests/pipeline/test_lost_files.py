@@ -39,6 +39,7 @@ KINDS = (
     "parameters/name/c/0",
 )
 FLIPPED = (f"{TRAIN}/id/c/0", f"{TRAIN}/sketch/c/0/0/0", "influence/query_id/c/0", "parameters/size/c/0", "zarr.json")
+PARTS = 12  # that all files are split into
 #: nothing is left to repair these from: they are put back
 ROOTS = ("zarr.json", "motion/zarr.json")
 
@@ -162,13 +163,13 @@ def _require_named_or_right(place, sound, steps, file, how):
         table, _, rest = file.rpartition("/zarr.json")[0].rpartition("/") if "/c/" not in file else _column(file)
         assert problems, file
         assert any(rest in text and table in text for text in problems), (file, problems)
-    if not refused:
+    if not refused and not (how == "flip" and problems):  # else altered where no step looks, and told by the check
         assert _contents(where) == sound[1]
         return
     assert problems or how == "flip"
     words = ("damaged", "zarr.json", "other settings", "is not a store of motive")
     assert all(any(each in text for each in words) for text in refused), refused
-    if file in ROOTS or "other settings" in refused[0]:
+    if file in ROOTS or any("other settings" in text for text in refused):
         return
     verify_store(where, repair=True)
     for answer in steps(where).values():
@@ -198,16 +199,18 @@ def test_a_lost_object_is_named_and_nothing_is_destroyed(url, sound, steps, file
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("how", ["remove", "flip"])
-def test_every_file_in_turn(folder, sound, steps, how):
+def test_every_file_in_turn(folder, sound, steps, how, part):
     assert set(KINDS) <= set(sound[0])
-    for file in sorted(sound[0]):
+    for file in sorted(sound[0])[part::PARTS]:
         _require_named_or_right(folder, sound, steps, file, how)
 
 
 @pytest.mark.slow
-def test_every_object_in_turn(url, sound, steps):
-    for file in sorted(sound[0]):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_object_in_turn(url, sound, steps, part):
+    for file in sorted(sound[0])[part::PARTS]:
         _require_named_or_right(url, sound, steps, file, "remove")
 
 

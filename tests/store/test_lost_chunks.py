@@ -276,6 +276,28 @@ def test_settings_of_a_table_that_are_not_its_roles_are_named(tmp_path):
     assert "settings are not those of all train sketches (model.weights)" in problem
 
 
+def test_what_all_sketches_of_a_role_share_is_written_again(tmp_path):
+    where = tmp_path / "run.zarr"
+
+    def step():
+        with RunStore(where, write=True) as store:
+            tables = store.sketches("train", samples_of((750.0,), (0,)), COLUMNS, {"model": "a"}, ["all"])
+            for table in tables.tables.values():
+                table.put(_row(0))
+            tables.flush()
+
+    step()
+    (where / "train" / "zarr.json").write_bytes(b"\xff{")
+    with pytest.raises(StoreDamageError, match=r"train/zarr\.json: .*motive store verify STORE --repair"):
+        step()
+    assert any("train/zarr.json" in text for text in verify_store(where).problems)
+    assert verify_store(where, repair=True).repaired == {}
+    assert [text for text in verify_store(where).problems if "train/zarr.json is missing" not in text] == []
+    step()
+    assert verify_store(where).problems == []
+    assert RunStore(where).sketches("train").ids == IDS[:1]
+
+
 @pytest.mark.parametrize("kind", encodings.KINDS)
 def test_an_encoding_that_lost_its_numbers_is_made_again(tmp_path, kind):
     """Zarr takes them for zeros, and zeros are an encoding too."""
