@@ -275,7 +275,6 @@ def curate_lines(report: CurateReport) -> list[str]:
     if len(report.passed_over) > _SHOWN_PASSED:
         lines.append(f"  and {len(report.passed_over) - _SHOWN_PASSED} more passed over")
     lines += [f"  quota {text} was not met: {share:.0%}" for text, share in report.unmet.items()]
-    lines += [f"  note: {note}" for note in report.notes]
     width = max((len(name) for name in report.views), default=0)
     lines += ["saved views:", *(f"  {name:<{width}}  {count}" for name, count in report.views.items())]
     return lines + [f"  note: {note}" for note in report.notes]

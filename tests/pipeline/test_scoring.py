@@ -96,15 +96,16 @@ def test_ranking_by_rows_is_ranking_by_hand(store, in_small_pieces):
     assert made.harm.tolist() == (worst_QK[~avoid].sum(0) + votes_QK[avoid].sum(0)).tolist()
     ranks = percentile_ranks(scores_QK)
     rank = np.where(avoid[:, None], 100 - ranks, ranks).mean(0)
-    np.testing.assert_array_equal(made.rank, rank)
+    np.testing.assert_allclose(made.rank, rank, rtol=1e-14)
+    rank = rank.round(9)  # equal means of ranks differ in their last digits here; they are added exactly there
     influence = (scores_QK.astype(np.float64) * np.where(avoid, -1, 1)[:, None]).mean(0)
     by_mean = sorted(range(len(known)), key=lambda k: (-rank[k], -influence[k], TRAIN[known[k]]))
     assert made.by_mean == [TRAIN[known[k]] for k in by_mean]
     by_votes = sorted(by_mean, key=lambda k: -made.votes[k])
     assert made.by_votes == [TRAIN[known[k]] for k in by_votes]
-    np.testing.assert_array_equal(made.best, ranks[~avoid].max(0) - ranks[avoid].max(0))
+    np.testing.assert_allclose(made.best, ranks[~avoid].max(0) - ranks[avoid].max(0), rtol=1e-12)
     found = mean_ranks(rows, [0, 2])
-    np.testing.assert_array_equal(found[known], ranks[[0, 2]].mean(0))
+    np.testing.assert_allclose(found[known], ranks[[0, 2]].mean(0), rtol=1e-14)
     assert np.isnan(found[MISSING])
 
 

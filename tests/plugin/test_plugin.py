@@ -128,7 +128,7 @@ def test_progress_and_the_result_are_shown(dataset):
     assert ("trigger", "reload_dataset", None) in events
     _, shown = events[-1]
     properties = shown["type"]["properties"]
-    title, _, reason = properties["about"]["default"].splitlines()
+    title, _, reason, *_ = properties["about"]["default"].splitlines()
     assert title == f"**{message}**"
     assert reason.startswith("- 1 ")
     assert reason.endswith("."), "why, and the way out"

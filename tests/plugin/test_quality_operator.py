@@ -58,7 +58,7 @@ def test_the_form_says_what_it_will_do(judged):
     assert choices == ["kind", "tags"]
     properties, wrong = _form("evaluate_attribution", judged, trial=True, clips=0)
     assert not wrong
-    assert "5 times for 10 steps of 8 clips" in _notice(properties)
+    assert "8 times for 40 steps on" in _notice(properties)
     properties, wrong = _form("evaluate_attribution", judged, by="kind", clips=0)
     assert not wrong
     assert "from the store alone" in _notice(properties)
