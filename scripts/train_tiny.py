@@ -1,6 +1,7 @@
 """Train the embedded model: caption-conditioned video diffusion on rendered scenes.
 
-Three stages, each with its own time budget and checkpoint, so that a stopped run goes on where it was:
+Three stages, each with its own checkpoint, so that a stopped run goes on where it was; trainings last for processor
+time, so that a busy machine trains as long as a quiet one:
 
 1. a pool of scenes is rendered at the model's own size and rate (17 frames, 16 fps, 64x64) and held as uint8;
 2. the causal autoencoder starts as a principal component analysis of pixel blocks and is refined by gradient descent;
@@ -157,8 +158,8 @@ def _train_autoencoder(
         deviation = autoencoder.encode_raw(to_video(pool[:200])).std()
     _say(f"autoencoder: {_psnr(autoencoder, held_out):.2f} dB as principal components")
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
-    started, step = time.monotonic(), 0
-    while (spent := (time.monotonic() - started) / (60 * minutes)) < 1:
+    started, step = time.process_time(), 0
+    while (spent := (time.process_time() - started) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 1.2e-3 * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * spent))
         chosen = generator.integers(0, len(pool), 8)
@@ -250,7 +251,7 @@ def _train_transformer(
     blank = token_NL[:1] * 0
     blank[:, 0] = 1
     smoothed = 0.0
-    last = time.monotonic()
+    last = time.process_time()
     saved = run.spent_seconds
     while run.spent_seconds < 60 * minutes:
         spent = run.spent_seconds / (60 * minutes)
@@ -276,7 +277,7 @@ def _train_transformer(
             torch._foreach_lerp_([run.average[name] for name in trained], list(trained.values()), 1 - decay)
         run.step += 1
         smoothed = smoothed + max(0.005, 1 / run.step) * (float(loss.detach()) - smoothed)
-        now = time.monotonic()
+        now = time.process_time()
         run.spent_seconds += now - last
         last = now
         if run.step % 100 == 0:
@@ -300,8 +301,10 @@ def _write_weights(parts: Parts, average: dict[str, torch.Tensor], path: Path) -
 
 @click.command()
 @click.option("--scenes", default=7000, show_default=True, help="Scenes in the pool; their mirror images are used too.")
-@click.option("--autoencoder-minutes", default=3.0, show_default=True, help="Time for the autoencoder.")
-@click.option("--transformer-minutes", default=15.0, show_default=True, help="Time for transformer and captions.")
+@click.option("--autoencoder-minutes", default=6.0, show_default=True, help="Processor time for the autoencoder.")
+@click.option(
+    "--transformer-minutes", default=30.0, show_default=True, help="Processor time for transformer and captions."
+)
 @click.option("--batch", default=32, show_default=True, help="Clips per step of the transformer.")
 @click.option(
     "--seed", default=0, show_default=True, help="Of first weights, batches and noise; the scenes are the same."
