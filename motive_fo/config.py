@@ -134,6 +134,13 @@ class MotionConfig:
         float,
         Field(ge=0, description="a clip whose strongest motion stays below this is static, in pixels per frame"),
     ] = 0.05  # rendered clips at 64x64: still ones stay below 0.003, the slowest that move reach 0.07
+    timing: Annotated[
+        Literal["film", "frames"],
+        Field(
+            description="film: displacement per time of the film; frames: between the frames shown, however far apart "
+            "they were in the film (the paper's)"
+        ),
+    ] = "film"
     camera: Annotated[
         Literal["keep", "remove"],
         Field(description="keep: camera motion counts (the paper's); remove: only what objects do"),
@@ -425,7 +432,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 #: and size, is the model's and the corpus's. The preset ``default`` is the defaults of the classes above.
 PAPER: Final[Mapping[str, Mapping[str, Any]]] = {
     "flow": {"estimator": "alltracker", "reading": "anchor"},  # Eq. 12: displacement from frame 0, on frame 0's grid
-    "motion": {"camera": "keep", "pooling": "bilinear"},  # Eq. 14
+    "motion": {"timing": "frames", "camera": "keep", "pooling": "bilinear"},  # Eq. 12, 14
     "attribution": {
         "timesteps": (750.748,),  # t_fix = 751, index 500 of the shift-3 schedule
         "noises": (0,),

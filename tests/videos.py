@@ -77,8 +77,12 @@ def write_video(
     options: dict[str, str] | None = None,
     size: tuple[int, int] = (96, 128),
     milliseconds: Sequence[int] | None = None,
+    frames_THW3: npt.NDArray[np.uint8] | None = None,
 ) -> Path:
-    """Write ``count`` numbered frames; with ``milliseconds``, one frame at each of these times (a variable rate)."""
+    """Write ``count`` numbered frames, or those given; with ``milliseconds``, one frame at each of these times (a
+    variable rate)."""
+    if frames_THW3 is not None:
+        count, size = len(frames_THW3), frames_THW3.shape[1:3]
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
@@ -87,7 +91,8 @@ def write_video(
         if milliseconds is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number in range(count if milliseconds is None else len(milliseconds)):
-            frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), format="rgb24")
+            picture_HW3 = numbered_frame(number, *size) if frames_THW3 is None else frames_THW3[number]
+            frame = av.VideoFrame.from_ndarray(picture_HW3, format="rgb24")
             if milliseconds is not None:
                 frame.pts, frame.time_base = milliseconds[number], Fraction(1, 1000)
             container.mux(stream.encode(frame))

@@ -258,7 +258,7 @@ def _hoof_bins(bench: Bench, setting: AblationSetting) -> Cases:
         for _, _, clip in decoded(bench.corpus.records[role], motion, StepReport("hoof")):
             if isinstance(clip, Exception):
                 raise clip
-            flow = motion.estimator.estimate(clip.frames_THW3, motion.flow.reading)
+            flow = motion.displacement(clip)
             described[role].append([hoof(flow, bins) for bins in _BINS])
     made: Cases = {}
     for place, bins in enumerate(_BINS):

@@ -44,10 +44,12 @@ class Clip:
 
     Attributes:
         frames_THW3: uint8 RGB.
-        times_T: presentation time of each used frame, seconds from the first frame of the video.
+        times_T: presentation time of each used frame, seconds from the first frame of the video; where the video has
+            a constant rate, without what the container rounded.
         decoder: decoder and version (``pyav 18.1.0``): colours differ by up to 0.6/255 between decoders.
         facts: what the file is.
         adjustment: what was done because the video is too short (``padded 3 frames``); empty if nothing.
+        past_end: frames at the end that repeat the last one because the video is over.
     """
 
     frames_THW3: npt.NDArray[np.uint8]
@@ -55,3 +57,4 @@ class Clip:
     decoder: str
     facts: VideoFacts
     adjustment: str = ""
+    past_end: int = 0

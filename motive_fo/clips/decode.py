@@ -65,8 +65,8 @@ def decode(
         name = _fill_with_decord(video, indices, spec, out_THW3)
     else:
         name = _fill_with_pyav(video, indices, spec, out_THW3)
-    times_T = np.array([float(video.timeline.seconds(index)) for index in indices])
-    return Clip(out_THW3, times_T, name, video.facts, chosen.adjustment)
+    times_T = np.array([float(each) for each in video.timeline.moments(indices)])
+    return Clip(out_THW3, times_T, name, video.facts, chosen.adjustment, chosen.past_end)
 
 
 def _choose(video: Probe, spec: ClipSpec, short: Short, rule: FrameRule | None) -> Plan:

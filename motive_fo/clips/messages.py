@@ -84,6 +84,7 @@ def write_answer(pipe: IO[bytes], answer: Clip | Failure | MotiveError) -> None:
             "decoder": answer.decoder,
             "facts": asdict(answer.facts),
             "adjustment": answer.adjustment,
+            "past_end": answer.past_end,
         }
         write_line(pipe, line)
         pipe.write(frames_THW3.data)
@@ -119,4 +120,5 @@ def read_answer(pipe: IO[bytes], request: Request) -> Clip | Failure | MotiveErr
         raise EOFError
     frames_THW3 = pixels.reshape(frames, height, width, 3)
     times_T, facts = np.asarray(line["times"], np.float64), VideoFacts(**line["facts"])
-    return Clip(frames_THW3, times_T, str(line["decoder"]), facts, str(line["adjustment"]))
+    adjustment, past_end = str(line["adjustment"]), int(line["past_end"])
+    return Clip(frames_THW3, times_T, str(line["decoder"]), facts, adjustment, past_end)

@@ -22,10 +22,12 @@ class Plan:
     Attributes:
         indices: frame on the timeline for each frame of the clip.
         adjustment: what had to be done to a video that is too short (``looped 2.1 times``); empty if nothing.
+        past_end: frames at the end that repeat the last one because the video is over.
     """
 
     indices: tuple[int, ...]
     adjustment: str = ""
+    past_end: int = 0
 
 
 def plan(video: Timeline, spec: ClipSpec, short: Short = "refuse", rule: FrameRule | None = None) -> Plan | None:
@@ -51,7 +53,7 @@ def plan(video: Timeline, spec: ClipSpec, short: Short = "refuse", rule: FrameRu
         return None
     if short == "pad":
         missing = spec.frames - len(indices)
-        return Plan((*indices, *[indices[-1]] * missing), f"padded {missing} frames")
+        return Plan((*indices, *[indices[-1]] * missing), f"padded {missing} frames", missing)
     if short == "loop":
         length = video.duration - instants[0]
         looped = [video.on_screen(instants[0] + (k * interval) % length, interval) for k in range(spec.frames)]

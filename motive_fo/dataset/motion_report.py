@@ -142,7 +142,7 @@ def motion_settings(record: RunRecord) -> MotionSettings:
 def _motion(record: ClipRecord, settings: MotionSettings, pool: DecodePool) -> tuple[Clip, Displacement]:
     """Frames and the motion that is used: without the camera's where the run removes it."""
     clip = pool.decode(settings.request(record))
-    displacement = settings.estimator.estimate(clip.frames_THW3, settings.flow.reading)
+    displacement = settings.displacement(clip)
     if settings.motion.camera == "remove":
         displacement = remove_camera(displacement, settings.motion.camera_model)
     return clip, displacement

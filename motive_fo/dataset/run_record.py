@@ -134,6 +134,8 @@ class RunRecord:
     def section(self, name: str) -> Any:
         """Settings of one section: what the run was begun with, or the preset's."""
         known = self.settings.get(name) or preset_settings(self.preset, name)
+        if name == "motion" and self.settings.get(name):
+            known = {"timing": "frames", **known}  # a run from before this setting goes on as it was begun
         return _SECTIONS[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
     def settle(self, name: str, given: Any | Mapping[str, Any] | None, preset: str | None = None) -> Any:

@@ -29,11 +29,19 @@ class Displacement:
         visibility_THW: float32 in [0, 1], how far the displacement can be trusted (visibility times confidence), or
             None where the estimator does not say.
         reading: how ``flow_THW2`` is to be read.
+        spans_T: float32, ``step``: frames of the clip's rate that lie between frame t-1 and frame t, where these are
+            not one everywhere: the point at p of frame t was at p - span * flow in frame t-1. 0 for a frame shown
+            again. None: one everywhere.
     """
 
     flow_THW2: npt.NDArray[np.float32]
     visibility_THW: npt.NDArray[np.float32] | None
     reading: Reading
+    spans_T: npt.NDArray[np.float32] | None = None
+
+    def span(self, t: int) -> float:
+        """Frames of the clip's rate between frame t-1 and frame t."""
+        return 1.0 if self.spans_T is None else float(self.spans_T[t])
 
 
 class FlowEstimator(Protocol):

@@ -68,7 +68,7 @@ def dynamic_degree(displacement: Displacement, fps: float) -> DynamicDegree:
     strongest = max(1, int(height * width * _TOP))
     scores_S = np.empty(len(later), np.float32)
     for s, t in enumerate(later):
-        moved_HW2 = _since(displacement.flow_THW2, t, every)
+        moved_HW2 = _since(displacement, t, every)
         magnitude_N = np.hypot(moved_HW2[..., 0], moved_HW2[..., 1]).ravel()
         top = np.partition(magnitude_N, magnitude_N.size - strongest)[-strongest:]
         scores_S[s] = top.mean(dtype=np.float64)
@@ -88,18 +88,18 @@ def smoothness(displacement: Displacement, floor: float) -> float | None:
     """1 - mean acceleration / mean speed along the motion, limited to [0, 1]; None where nothing can be said.
 
     For frame t >= 2 and pixel p: speed = |d_t(p)|, acceleration = |d_t(p) - d_(t-1)(p - d_t(p))|, both in pixels per
-    frame: how much the step of the same point changed since the frame before. Both means are over the pixels with speed
-    above ``floor`` (pixels per frame) whose previous position lies in the frame, all frames together. 1: every point
-    keeps its velocity. 0: the change is as large as the motion (back and forth, jitter, noise). None: fewer than 3
-    frames, or nothing above the floor. ``Choice:`` a ratio of means, so that the noise of slow pixels does not
-    dominate.
+    frame: how much the step of the same point changed since the frame before (which lies ``spans_T`` times d_t away
+    where the film's frames are uneven). Both means are over the pixels with speed above ``floor`` (pixels per frame)
+    whose previous position lies in the frame, all frames together. 1: every point keeps its velocity. 0: the change is
+    as large as the motion (back and forth, jitter, noise). None: fewer than 3 frames, or nothing
+    above the floor. ``Choice:`` a ratio of means, so that the noise of slow pixels does not dominate.
     """
     _check(displacement)
     flow_THW2 = displacement.flow_THW2
     grid_HW2 = pixel_grid(*flow_THW2.shape[1:3])
     change = speed = 0.0
     for t in range(2, len(flow_THW2)):
-        before_HW2 = grid_HW2 - flow_THW2[t]
+        before_HW2 = grid_HW2 - displacement.span(t) * flow_THW2[t]
         speed_HW = np.hypot(flow_THW2[t, ..., 0], flow_THW2[t, ..., 1])
         changed_HW2 = flow_THW2[t] - sample(flow_THW2[t - 1], before_HW2)
         counted_HW = (speed_HW > floor) & inside(before_HW2)
@@ -108,12 +108,16 @@ def smoothness(displacement: Displacement, floor: float) -> float | None:
     return float(np.clip(1 - change / speed, 0, 1)) if speed > 0 else None
 
 
-def _since(flow_THW2: npt.NDArray[np.float32], t: int, frames: int) -> npt.NDArray[np.float32]:
+def _since(displacement: Displacement, t: int, frames: int) -> npt.NDArray[np.float32]:
     """Displacement (H, W, 2) of the points of frame t over the last ``frames`` frames."""
+    flow_THW2 = displacement.flow_THW2
     grid_HW2 = pixel_grid(*flow_THW2.shape[1:3])
     moved_HW2: npt.NDArray[np.float32] = flow_THW2[t].copy()
+    from_here_HW2 = displacement.span(t) * moved_HW2  # how far back its points are in the pictures
     for earlier in range(t - 1, t - frames, -1):
-        moved_HW2 += sample(flow_THW2[earlier], grid_HW2 - moved_HW2)
+        step_HW2 = sample(flow_THW2[earlier], grid_HW2 - from_here_HW2)
+        moved_HW2 += step_HW2
+        from_here_HW2 += displacement.span(earlier) * step_HW2
     return moved_HW2
 
 

@@ -21,10 +21,11 @@ from motive_fo.clips.spec import ClipSpec
 from motive_fo.clips.worker import DecodePool, decode_ahead
 from motive_fo.config import ClipConfig, FlowConfig, MotionConfig
 from motive_fo.errors import ClipError, MotiveError
-from motive_fo.flow.base import FlowEstimator
+from motive_fo.flow.base import Displacement, FlowEstimator
 from motive_fo.flow.registry import build_estimator
 from motive_fo.models.card import ModelCard
 from motive_fo.motion.measure import LEFT, MOVES_PX, WHOLE, Cell, Measured, cell_of, measure
+from motive_fo.motion.timing import clip_displacement
 from motive_fo.pipeline.crew import Crew, Order, answers_of
 from motive_fo.pipeline.measured import NOTHING_MEASURED, MeasuredMotion, measured_columns, measured_motion
 from motive_fo.pipeline.record import ClipRecord, Version, failed_row, outdated, version_of
@@ -60,7 +61,11 @@ class MotionSettings:
         strides = self.card.strides
         return {
             "clip": {**self.spec.identity(), "decoder": self.clip.decoder, "short": self.clip.short},
-            "flow": {**self.estimator.identity(self.flow.reading), "reading": self.flow.reading},
+            "flow": {
+                **self.estimator.identity(self.flow.reading),
+                "reading": self.flow.reading,
+                **({"timing": self.motion.timing} if self.motion.timing != "frames" else {}),
+            },
             "mask": {
                 "pooling": self.motion.pooling,
                 "static_floor": self.motion.static_floor,
@@ -75,6 +80,10 @@ class MotionSettings:
     def cell(self) -> Cell:
         """Pixels per cell of what is measured."""
         return cell_of(self.card.strides, self.motion.pooling)
+
+    def displacement(self, clip: Clip) -> Displacement:
+        """Flow of a decoded clip, in the run's reading and timing."""
+        return clip_displacement(self.estimator, clip, self.flow.reading, self.spec.fps, self.motion.timing)
 
     def measured(
         self, folder: Path | None, notes: list[str], *, write: bool = True
@@ -136,7 +145,7 @@ def open_motion(store: RunStore, settings: MotionSettings, report: StepReport) -
 def measure_clip(clip: Clip, settings: MotionSettings, report: StepReport) -> Measured:
     """Flow of decoded frames, measured with and without the camera's."""
     with report.timed("flow"):
-        whole = settings.estimator.estimate(clip.frames_THW3, settings.flow.reading)
+        whole = settings.displacement(clip)
     with report.timed("statistics"):
         return measure(
             whole,

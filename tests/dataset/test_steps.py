@@ -10,7 +10,7 @@ import motive_fo
 from motive_fo.config import RunConfig
 from motive_fo.dataset.connect import fiftyone, load_dataset
 from motive_fo.dataset.fields import FIELDS
-from motive_fo.dataset.run_record import list_runs, load_run
+from motive_fo.dataset.run_record import list_runs, load_run, save_run
 from motive_fo.errors import ConfigError, InputError, MotiveError, StoreError, StoreMismatchError
 from motive_fo.influence.selection import budget_count
 from motive_fo.store.run_store import RunStore
@@ -132,6 +132,21 @@ def test_a_run_goes_on_with_its_own_settings(dataset):
     with pytest.raises(StoreMismatchError, match=r"clip\.frames: stored 9, asked for 17"):
         motive_fo.compute_motion(dataset, clip={"frames": 17})
     assert load_run(dataset, "motive").settings["clip"]["frames"] == 9
+
+
+def test_a_run_begun_before_motion_had_a_timing_goes_on_as_it_was(dataset):
+    begun = motive_fo.compute_motion(dataset, motion={"timing": "frames"})
+    record = load_run(dataset, "motive")
+    assert record.settings["motion"].pop("timing") == "frames"
+    save_run(dataset, record)
+    stored = RunStore(Path(record.store)).table("motion").identity
+    assert "timing" not in stored["flow"], "as in a store of before"
+    again = motive_fo.compute_motion(dataset)
+    assert (again.computed, again.status) == (0, begun.status)
+    with pytest.raises(MotiveError, match=r"flow\.timing: stored None, asked for 'film'"):
+        motive_fo.compute_motion(dataset, motion={"timing": "film"})
+    assert motive_fo.compute_motion(dataset, "new").status == begun.status
+    assert load_run(dataset, "new").settings["motion"]["timing"] == "film"
 
 
 def test_motion_alone_needs_no_queries_and_keeps_a_status(dataset, corpus):
