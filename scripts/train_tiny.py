@@ -1,7 +1,6 @@
 """Train the embedded model: caption-conditioned video diffusion on rendered scenes.
 
-Three stages, each with its own checkpoint, so that a stopped run goes on where it was; trainings last for processor
-time, so that a busy machine trains as long as a quiet one:
+Three stages, each with its own checkpoint, so that a stopped run goes on where it was:
 
 1. a pool of scenes is rendered at the model's own size and rate (17 frames, 16 fps, 64x64) and held as uint8;
 2. the causal autoencoder starts as a principal component analysis of pixel blocks and is refined by gradient descent;
@@ -149,7 +148,7 @@ def _motion_weighted_error(difference_BCTHW: torch.Tensor) -> torch.Tensor:
 
 
 def _train_autoencoder(
-    parts: Parts, pool: npt.NDArray[np.uint8], held_out: npt.NDArray[np.uint8], minutes: float, seed: int
+    parts: Parts, pool: npt.NDArray[np.uint8], held_out: npt.NDArray[np.uint8], steps: int, seed: int
 ) -> None:
     autoencoder = parts.autoencoder
     generator = np.random.default_rng(1 + seed)
@@ -158,10 +157,9 @@ def _train_autoencoder(
         deviation = autoencoder.encode_raw(to_video(pool[:200])).std()
     _say(f"autoencoder: {_psnr(autoencoder, held_out):.2f} dB as principal components")
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
-    started, step = time.process_time(), 0
-    while (spent := (time.process_time() - started) / (60 * minutes)) < 1:
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 1.2e-3 * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * spent))
+            group["lr"] = 1.2e-3 * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         chosen = generator.integers(0, len(pool), 8)
         video = to_video(pool[chosen])
         if generator.random() < 0.5:
@@ -175,10 +173,9 @@ def _train_autoencoder(
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(autoencoder.parameters(), 0.5)
         optimizer.step()
-        step += 1
-        if step % 200 == 0:
-            _say(f"autoencoder: step {step}, held-out {_psnr(autoencoder, held_out):.2f} dB")
-    _say(f"autoencoder: {step} steps, held-out {_psnr(autoencoder, held_out):.2f} dB")
+        if (step + 1) % 200 == 0:
+            _say(f"autoencoder: step {step + 1}, held-out {_psnr(autoencoder, held_out):.2f} dB")
+    _say(f"autoencoder: {steps} steps, held-out {_psnr(autoencoder, held_out):.2f} dB")
 
 
 @torch.no_grad()
@@ -209,13 +206,12 @@ class _Run:
     parts: Parts
     average: dict[str, torch.Tensor]
     optimizer: torch.optim.Optimizer
-    spent_seconds: float = 0.0
     step: int = 0
 
     def save(self, path: Path) -> None:
         state = {"parts": self.parts.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict()}
         part = path.with_suffix(".part")
-        torch.save({**state, "spent_seconds": self.spent_seconds, "step": self.step}, part)
+        torch.save({**state, "step": self.step}, part)
         part.replace(path)
 
     def restore(self, path: Path) -> None:
@@ -223,7 +219,7 @@ class _Run:
         self.parts.load_state_dict(state["parts"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.spent_seconds, self.step = state["spent_seconds"], state["step"]
+        self.step = state["step"]
 
 
 def _levels(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -238,7 +234,7 @@ def _train_transformer(
     run: _Run,
     latents: torch.Tensor,
     token_NL: torch.Tensor,
-    minutes: float,
+    steps: int,
     batch: int,
     seed: int,
     keep: Callable[[_Run], None],
@@ -251,12 +247,9 @@ def _train_transformer(
     blank = token_NL[:1] * 0
     blank[:, 0] = 1
     smoothed = 0.0
-    last = time.process_time()
-    saved = run.spent_seconds
-    while run.spent_seconds < 60 * minutes:
-        spent = run.spent_seconds / (60 * minutes)
+    while run.step < steps:
         for group in run.optimizer.param_groups:
-            falling = 0.51 + 0.49 * math.cos(math.pi * spent)
+            falling = 0.51 + 0.49 * math.cos(math.pi * run.step / steps)
             group["lr"] = group["peak"] * min(1.0, (run.step + 1) / 200) * falling
         chosen = torch.randint(len(latents), (batch,), generator=generator)
         x0, tokens = latents[chosen], token_NL[chosen]
@@ -277,13 +270,8 @@ def _train_transformer(
             torch._foreach_lerp_([run.average[name] for name in trained], list(trained.values()), 1 - decay)
         run.step += 1
         smoothed = smoothed + max(0.005, 1 / run.step) * (float(loss.detach()) - smoothed)
-        now = time.process_time()
-        run.spent_seconds += now - last
-        last = now
         if run.step % 100 == 0:
-            _say(f"transformer: step {run.step}, loss {smoothed:.4f}, {run.spent_seconds / 60:.1f} of {minutes:g} min")
-        if run.spent_seconds - saved > 180:
-            saved = run.spent_seconds
+            _say(f"transformer: step {run.step} of {steps}, loss {smoothed:.4f}")
             keep(run)
     keep(run)
 
@@ -301,10 +289,8 @@ def _write_weights(parts: Parts, average: dict[str, torch.Tensor], path: Path) -
 
 @click.command()
 @click.option("--scenes", default=7000, show_default=True, help="Scenes in the pool; their mirror images are used too.")
-@click.option("--autoencoder-minutes", default=6.0, show_default=True, help="Processor time for the autoencoder.")
-@click.option(
-    "--transformer-minutes", default=30.0, show_default=True, help="Processor time for transformer and captions."
-)
+@click.option("--autoencoder-steps", default=600, show_default=True, help="Steps of 8 clips for the autoencoder.")
+@click.option("--transformer-steps", default=2370, show_default=True, help="Steps for transformer and captions.")
 @click.option("--batch", default=32, show_default=True, help="Clips per step of the transformer.")
 @click.option(
     "--seed", default=0, show_default=True, help="Of first weights, batches and noise; the scenes are the same."
@@ -321,8 +307,8 @@ def _write_weights(parts: Parts, average: dict[str, torch.Tensor], path: Path) -
 @click.option("--evaluate-only", is_flag=True, help="Measure the weights that are there.")
 def main(
     scenes: int,
-    autoencoder_minutes: float,
-    transformer_minutes: float,
+    autoencoder_steps: int,
+    transformer_steps: int,
     batch: int,
     seed: int,
     threads: int,
@@ -338,7 +324,7 @@ def main(
     record: dict[str, Any] = {"scenes": scenes, "mirrored": True, "batch": batch, "seed": seed, "threads": threads}
     notes = checkpoints / "training.json"
     if not evaluate_only:
-        _train(scenes, autoencoder_minutes, transformer_minutes, batch, seed, threads, checkpoints, weights, record)
+        _train(scenes, autoencoder_steps, transformer_steps, batch, seed, threads, checkpoints, weights, record)
         notes.write_text(json.dumps(record))
     elif notes.exists():
         record = json.loads(notes.read_text())
@@ -351,8 +337,8 @@ def main(
 
 def _train(
     scenes: int,
-    autoencoder_minutes: float,
-    transformer_minutes: float,
+    autoencoder_steps: int,
+    transformer_steps: int,
     batch: int,
     seed: int,
     threads: int,
@@ -367,7 +353,7 @@ def _train(
         parts.autoencoder.load_state_dict(torch.load(trained_autoencoder, weights_only=True))
     else:
         held_out = np.stack([_render_one(HELD_OUT + k) for k in range(48)])
-        _train_autoencoder(parts, pool, held_out, autoencoder_minutes, seed)
+        _train_autoencoder(parts, pool, held_out, autoencoder_steps, seed)
         with torch.no_grad():
             for value in parts.autoencoder.parameters():
                 value.copy_(value.half().float())  # the latents must be those of the stored weights
@@ -404,12 +390,11 @@ def _train(
         current.save(path)
         _write_weights(current.parts, current.average, weights)
 
-    _train_transformer(run, latents, token_NL, transformer_minutes, batch, seed, keep)
+    _train_transformer(run, latents, token_NL, transformer_steps, batch, seed, keep)
     record.update(
         {
-            "autoencoder_minutes": autoencoder_minutes,
-            "transformer_minutes": transformer_minutes,
-            "transformer_steps": run.step,
+            "autoencoder_steps": autoencoder_steps,
+            "transformer_steps": transformer_steps,
             "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.named_children()},
         }
     )
