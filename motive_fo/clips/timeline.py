@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from statistics import median_low
 
@@ -49,7 +50,7 @@ class Timeline:
             return (len(self.ticks) - 1) / ((self.ticks[-1] - self.ticks[0]) * self.time_base)
         return 1 / self.duration if self.duration else Fraction(0)
 
-    @property
+    @cached_property  # of every frame of the film, for its facts and for each clip
     def constant_rate(self) -> bool:
         """Whether every frame is shown for the same time, to within the rounding of the ticks.
 
